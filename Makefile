@@ -1,0 +1,50 @@
+# make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
+# make test    set up, then lint, types, unit and end-to-end tests
+# make clean   remove the virtual environment and the demo's run
+#
+# Set-up is .venv with the versions of constraints.txt, done once per change of them.
+# PYTHON=python3.12 chooses another interpreter (>= 3.11), JAX=cuda12 | cuda13 | cpu
+# another build of jax than the one this machine's driver asks for.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# CUDA 13 needs driver 580, CUDA 12 driver 525; without a driver the CPU build.
+DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader \
+  2>/dev/null | head -n 1 | cut -d. -f1 | grep -E '^[0-9]+$$' || echo 0)
+JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
+  { [ $(DRIVER) -ge 525 ] && echo cuda12; } || echo cpu)
+comma := ,
+EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
+
+.PHONY: demo test lint types unit clean
+
+demo: .venv/ready-demo
+	$(BIN)/python launch.py --config=configs/demo.py --workdir=runs/demo
+
+test: lint types unit
+
+lint: .venv/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready-test
+	$(BIN)/pyright
+
+unit: .venv/ready-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+clean:
+	rm -rf .venv runs/demo
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	  f"simclr_jax needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+.venv/ready-%: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the pinned packages ($*, jax for $(JAX)) into .venv ..."
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)$*]'
+	@touch $@

@@ -1,0 +1,81 @@
+"""SimCLR on CIFAR-10: pretrain, then prove it on 10 % of the labels.
+
+    python launch.py --config=configs/cifar10.py --workdir=runs/cifar10
+    python launch.py --config=configs/cifar10.py:resnet18 --workdir=runs/resnet18
+
+The default is the small-GPU experiment this project starts from: ResNet-50 with
+a 3x3 stem, batch 200, 50 epochs of Adam. `:resnet18` is the longer-known recipe
+with warm-up and cosine (100 epochs, batch 512). Wants a GPU; for two CPU cores
+there is `configs/cifar10_cpu.py`.
+"""
+
+from configs import common
+
+
+def get_config(variant: str = "resnet50"):
+    variants = {"resnet50": _resnet50, "resnet18": _resnet18}
+    if variant not in variants:
+        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
+    config = common.get_config()
+    config.encoder.stem = "cifar"
+    config.data.name = "cifar10"
+    config.probe.every_epochs = 10
+    return variants[variant](config)
+
+
+def _resnet50(config):
+    config.encoder.depth = 50
+    config.batch_size = 200
+    config.epochs = 50
+    # Flip 0.5, colour distortion 0.8 and grayscale 0.2 are probabilities; the
+    # strength of the distortion is the CIFAR-10 one, 0.5 (common.views).
+    config.method.temperature = 0.5
+    config.projector.dim = 1024
+    config.optimizer = common.optimizer("adam", 1e-3)
+    for stage in (config.finetune, config.supervised):
+        stage.epochs = 50
+        stage.batch_size = 200
+        stage.optimizer = common.optimizer("adam", 1e-3, weight_decay=1e-5)
+    config.probe.label_fraction = 0.1
+    config.probe.batch_size = 200
+    config.finetune.label_fraction = 0.1
+    config.published.source = (
+        "published: ResNet-50, 50 epochs, batch ~200, original CIFAR-10"
+    )
+    config.published.rows = (
+        ("finetune pretrained", 77.4, 94.8),
+        ("finetune random_init", 38.2, 60.1),
+        ("probe pretrained", 71.3, 93.6),
+        ("probe random_init", 15.6, 34.4),
+    )
+    return config
+
+
+def _resnet18(config):
+    # github.com/dkobak/simclr-cifar10 at 44b2500: SGD at 0.06 x batch / 256, decay
+    # 5e-4, cosine, a 2-layer head without BatchNorm, crops from 0.2, grayscale 0.1.
+    # Its SGD has no warm-up (its Adam has 10 epochs); these 10 are ours.
+    config.encoder.depth = 18
+    config.batch_size = 512
+    config.epochs = 100
+    config.method.temperature = 0.5
+    config.projector.hidden = 1024
+    config.projector.dim = 128
+    config.projector.norm = False
+    config.optimizer = common.optimizer(
+        "sgd",
+        0.06,
+        lr_scaling="linear",
+        weight_decay=5e-4,
+        warmup_epochs=10.0,
+        schedule="cosine",
+    )
+    config.augment.crop_scale = (0.2, 1.0)
+    config.augment.grayscale = 0.1
+    config.knn.k = 10
+    config.published.source = (
+        "published: ResNet-18, 100 epochs, batch 512, original CIFAR-10, "
+        "kNN unweighted with k 10"
+    )
+    config.published.rows = (("knn", 83.2, None), ("probe pretrained", 85.6, None))
+    return config

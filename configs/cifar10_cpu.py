@@ -1,0 +1,31 @@
+"""SimCLR on real CIFAR-10 with two CPU cores: the project's yardstick.
+
+    python launch.py --config=configs/cifar10_cpu.py --workdir=runs/cifar10_cpu
+
+A ResNet-18 of a quarter width on the first 10,000 training images, 30 epochs;
+kNN and a logistic probe with the same 10,000 labels, on the whole test split.
+`benchmarks/results/` holds what it gave, and when.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.get_config()
+    config.stages = ("pretrain", "knn", "probe", "report")
+    config.batch_size = 256
+    config.epochs = 30
+    config.log_every = 10
+    config.encoder.depth = 18
+    config.encoder.width = 0.25
+    config.encoder.stem = "cifar"
+    config.projector.layers = 2
+    config.projector.hidden = 128
+    config.projector.dim = 128
+    config.method.temperature = 0.5
+    config.optimizer = common.optimizer("adam", 1e-3)
+    config.data.name = "cifar10"
+    config.data.limit = 10_000
+    config.probe.every_epochs = 10
+    config.checkpoint.every_steps = 100
+    return config

@@ -1,0 +1,135 @@
+"""The one entry point: flags -> config -> stages.
+
+    python launch.py --config=configs/cifar10.py --workdir=runs/cifar10
+    python launch.py --config=configs/demo.py --workdir=runs/a --config.epochs=5
+
+The same command continues an interrupted run. Exit codes: 0 done, 1 the machine
+failed us, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
+"""
+
+import difflib
+import importlib.metadata
+import os
+import re
+import sys
+
+# XLA's default code for a convolution's gradient on the CPU is several times slower
+# (README, "Speed"). An unknown flag or value aborts XLA: only versions it ran with.
+_FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_FUSIONS = ("DOT", "REDUCE", "ELTWISE")
+_FUSION_JAXLIBS = ("0.10.2",)
+
+
+def set_cpu_flags() -> None:
+    """Adds the CPU fusion flag to XLA_FLAGS; before jax is imported."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    tested = importlib.metadata.version("jaxlib") in _FUSION_JAXLIBS
+    if tested and _FUSION_FLAG not in flags:
+        values = ",".join(f"LIBRARY_FUSION_TYPE_{name}" for name in _FUSIONS)
+        os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}={values}".strip()
+
+
+def set_compilation_cache() -> None:
+    """Keeps compiled steps in the user's cache folder; before jax is imported.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, empty for none.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", os.path.join(home, "simclr_jax", "xla")
+    )
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def parse(argv: list[str]):
+    """`(config, workdir)` from the command line.
+
+    Raises:
+      RequestError: whatever is wrong with it, in one line.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    from simclr_jax.errors import RequestError
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "The recipe, configs/NAME.py[:variant].", flag_values=values
+    )
+    flags.DEFINE_string("workdir", None, "The folder of this run.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this text.", flag_values=values)
+    try:
+        rest = values(argv)[1:]
+        if values.help:
+            print(f"{__doc__}\n{values.get_help()}\nFields: see configs/common.py")
+            raise SystemExit(0)
+        config = values.config
+    except Exception as error:  # config_flags raises whatever the recipe raised
+        raise RequestError(_explain(error, argv)) from error
+    if rest:
+        hint = f"; write --config.{rest[0]}" if "=" in rest[0] else ""
+        raise RequestError(f"{rest[0]}: not a flag{hint}")
+    if config is None:
+        raise RequestError("--config: missing; for example --config=configs/demo.py")
+    if not values.workdir:
+        raise RequestError("--workdir: missing; for example --workdir=runs/demo")
+    return config, values.workdir
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One line that names the flag, of whatever absl or the recipe raised."""
+    text = " ".join(str(error).split())
+    overrides = [re.match(r"--(config\.[\w.]+)(?:=(.*))?$", arg) for arg in argv[1:]]
+    for match in filter(None, overrides):
+        field, value = match.groups()
+        leaf = field.rsplit(".", 1)[-1]
+        if isinstance(error, AttributeError | KeyError) and leaf in text:
+            return f"{field}: no such field{_similar(leaf)}"
+        if field in text or (
+            isinstance(error, TypeError | ValueError) and (value and value in text)
+        ):
+            return f"{field}: {value!r} does not fit the field; {text}"
+    return text
+
+
+def _similar(leaf: str) -> str:
+    from configs import common
+    from simclr_jax.config import flatten
+
+    leaves = {path.rsplit(".", 1)[-1] for path, _ in flatten(common.get_config())}
+    close = difflib.get_close_matches(leaf, leaves, n=1)
+    return f'; did you mean "{close[0]}"?' if close else "; see configs/common.py"
+
+
+def run(config, workdir: str) -> None:
+    """Checks the request, then runs the stages that are not done yet."""
+    from simclr_jax import config as config_lib
+    from simclr_jax import workdir as workdir_lib
+
+    config_lib.validate(config)
+    workdir_lib.check(workdir, config)
+
+    from simclr_jax import stages
+
+    stages.run(config, workdir)
+
+
+def main(argv: list[str]) -> int:
+    set_cpu_flags()
+    set_compilation_cache()
+    from simclr_jax.errors import DivergedError, RequestError, StoppedError
+
+    try:
+        run(*parse(argv))
+    except (RequestError, DivergedError, StoppedError) as error:
+        kind = "stopped" if isinstance(error, StoppedError) else "error"
+        print(f"{kind}: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,250 @@
+"""Checks a recipe before anything is computed or written.
+
+Every field of `configs/common.py` has its rule in `_RULES`; what depends on two
+fields at once is in `validate`. A message names the field, the value and what
+would be accepted.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from simclr_jax import encoders, heads, methods, optim
+from simclr_jax.errors import RequestError
+
+# A ConfigDict. Its fields are checked here, at run time; to a type checker each of them
+# could be anything a ConfigDict holds.
+Config = Any
+
+# Stages that train or evaluate, by name; launch.py runs them in config.stages' order.
+STAGES = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
+PRECISIONS = ("float32", "bfloat16")
+
+# What may differ between two runs on one workdir: how long, how often, where the
+# same data lie, how it is shown. Everything else would make it another experiment.
+_FREE = (
+    "max_steps",
+    "stages",
+    "log_every",
+    "checkpoint.",
+    "tensorboard",
+    "published.",
+    "data.data_dir",
+    "data.download",
+)
+
+Rule = Callable[[Any], str | None]  # what would be accepted, or None if it is fine
+
+
+def _integer(low: int) -> Rule:
+    return lambda value: None if value >= low else f"an integer of at least {low}"
+
+
+def _number(low: float, high: float = math.inf, *, open_low: bool = False) -> Rule:
+    def rule(value: float) -> str | None:
+        if (low < value if open_low else low <= value) and value <= high:
+            return None
+        if high == math.inf:
+            return f"a number {'above' if open_low else 'of at least'} {low:g}"
+        return f"a number {'above' if open_low else 'from'} {low:g} to {high:g}"
+
+    return rule
+
+
+def _one_of(names: tuple) -> Rule:
+    listed = ", ".join(map(str, names))
+    return lambda value: None if value in names else f"one of: {listed}"
+
+
+def _interval(low: float, high: float = math.inf) -> Rule:
+    def rule(value: tuple) -> str | None:
+        numbers = all(isinstance(x, int | float) for x in value)
+        if len(value) == 2 and numbers and low < value[0] <= value[1] <= high:
+            return None
+        limit = "" if high == math.inf else f" <= {high:g}"
+        return f"two numbers, {low:g} < first <= second{limit}"
+
+    return rule
+
+
+def _stages(value: tuple) -> str | None:
+    unknown = [stage for stage in value if stage not in STAGES]
+    if unknown or not value or len(set(value)) != len(value):
+        return f"a tuple of different stages out of: {', '.join(STAGES)}"
+    return None
+
+
+_fraction = _number(0, 1)
+_positive = _number(0, open_low=True)
+
+_OPTIMIZER: dict[str, Rule] = {
+    "name": _one_of(optim.OPTIMIZERS),
+    "lr": _positive,
+    "lr_scaling": _one_of(optim.LR_SCALINGS),
+    "weight_decay": _number(0),
+    "warmup_epochs": _number(0),
+    "schedule": _one_of(optim.SCHEDULES),
+    "momentum": lambda v: None if 0 <= v < 1 else "a number from 0 to below 1",
+}
+_VIEW: dict[str, Rule] = {
+    "size": _integer(8),
+    "crop_scale": _interval(0, 1),
+    "crop_ratio": _interval(0),
+    "flip": _fraction,
+    "jitter": _fraction,
+    "brightness": _number(0),
+    "contrast": _number(0),
+    "saturation": _number(0),
+    "hue": _number(0, 0.5),
+    "grayscale": _fraction,
+    "blur": _fraction,
+    "blur_sigma": _interval(0),
+    "solarize": _fraction,
+    "solarize_threshold": _fraction,
+}
+
+
+def _labelled_stage() -> dict[str, Rule]:
+    return {"label_fraction": _number(0, 1, open_low=True)} | _trained_stage()
+
+
+def _trained_stage() -> dict[str, Rule]:
+    rules: dict[str, Rule] = {"epochs": _integer(1), "batch_size": _integer(1)}
+    rules |= {f"optimizer.{name}": rule for name, rule in _OPTIMIZER.items()}
+    return rules
+
+
+def _under(prefix: str, rules: dict[str, Rule]) -> dict[str, Rule]:
+    return {f"{prefix}.{name}": rule for name, rule in rules.items()}
+
+
+_RULES: dict[str, Rule] = {
+    "seed": _integer(0),
+    "stages": _stages,
+    "batch_size": _integer(2),
+    "microbatch": _integer(0),
+    "epochs": _integer(1),
+    "max_steps": _integer(0),
+    "precision": _one_of(PRECISIONS),
+    "log_every": _integer(1),
+    "eval_batch_size": _integer(1),
+    "method.name": _one_of(methods.names()),
+    "method.temperature": _positive,
+    "encoder.depth": _one_of(tuple(encoders.DEPTHS)),
+    "encoder.width": _positive,
+    "encoder.stem": _one_of(tuple(encoders.STEMS)),
+    "projector.layers": _integer(0),
+    "projector.hidden": _integer(1),
+    "projector.dim": _integer(1),
+    "projector.activation": _one_of(tuple(heads.ACTIVATIONS)),
+    **_under("optimizer", _OPTIMIZER),
+    **_under("augment", _VIEW),
+    **_under("augment.second", _VIEW),
+    "data.limit": _integer(0),
+    "data.stored_size": _integer(0),
+    "data.device_limit_gb": _number(0),
+    "probe.every_epochs": _integer(0),
+    **_under("probe", _labelled_stage()),
+    **_under("finetune", _labelled_stage()),
+    "finetune.from_layer": _integer(0),
+    **_under("finetune.augment", _VIEW),
+    **_under("supervised", _trained_stage()),
+    **_under("supervised.augment", _VIEW),
+    "knn.k": _integer(1),
+    "knn.temperature": _positive,
+    "checkpoint.every_steps": _integer(1),
+    "checkpoint.keep": _integer(1),
+}
+
+
+def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of `config` as `("optimizer.lr", 0.001)`; placeholders are None."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def validate(config: Config) -> None:
+    """Raises RequestError, naming the field, unless `config` can be run."""
+    for path, value in flatten(config):
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise RequestError(f"config.{path}: {number} is not a finite number")
+        if value is None or path not in _RULES:
+            continue
+        accepted = _RULES[path](value)
+        if accepted:
+            raise RequestError(f"config.{path}: {value!r} is not {accepted}")
+    _validate_together(config)
+
+
+def _validate_together(config: Config) -> None:
+    name = config.method.name
+    options = methods.defaults(name)
+    for option, value in config.method.items():
+        if option != "name" and value is not None and option not in options:
+            takes = ", ".join(options) or "none"
+            raise RequestError(
+                f"config.method.{option}: {name} has no such option; it takes: {takes}"
+            )
+    if config.microbatch and config.batch_size % config.microbatch:
+        raise RequestError(
+            f"config.microbatch: {config.microbatch} does not divide "
+            f"config.batch_size {config.batch_size}"
+        )
+    width = config.encoder.width * 64
+    if width != int(width):
+        raise RequestError(
+            f"config.encoder.width: {config.encoder.width} x 64 channels is not a "
+            "whole number; take a multiple of 1/64"
+        )
+    if config.finetune.from_layer > config.projector.layers:
+        raise RequestError(
+            f"config.finetune.from_layer: {config.finetune.from_layer} is above the "
+            f"projector's {config.projector.layers} layers"
+        )
+    if config.pretrained and "pretrain" in config.stages:
+        raise RequestError(
+            "config.pretrained: it replaces pretraining; leave 'pretrain' out of "
+            "config.stages"
+        )
+    for stage in ("", "probe.", "finetune.", "supervised."):
+        fields = dict(flatten(config))
+        warmup, epochs = (
+            fields[f"{stage}{name}"] for name in ("optimizer.warmup_epochs", "epochs")
+        )
+        if warmup > epochs:
+            raise RequestError(
+                f"config.{stage}optimizer.warmup_epochs: {warmup:g} is more than "
+                f"config.{stage}epochs {epochs}"
+            )
+
+
+def to_json(config: Config) -> str:
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
+    """Raises RequestError if a workdir made by `old` can't be continued by `config`.
+
+    Args:
+      old: the workdir's config.json.
+      where: the workdir, for the message.
+    """
+    made = dict(flatten(ConfigDict(old)))
+    # Through JSON, so that tuples compare with the lists they became.
+    asked = dict(flatten(ConfigDict(json.loads(to_json(config)))))
+    for path in sorted(made.keys() | asked.keys()):
+        if path.startswith(_FREE):
+            continue
+        before, now = made.get(path), asked.get(path)
+        if before != now:
+            raise RequestError(
+                f"config.{path}: {where} was made with {before!r}, not {now!r}; "
+                "take another --workdir"
+            )

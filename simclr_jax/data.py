@@ -1,0 +1,244 @@
+"""Data: a name and a split in, batches out. The only file that imports TensorFlow.
+
+`describe` looks at what is on disk without TensorFlow, in about a second; `load` gives
+a Resident or a Stream (`simclr_jax.data_sources`). Names: "mnist5k" and "npz" (see
+`simclr_jax.data_arrays`), and every image data set of TFDS by its own name, such as
+"cifar10", "cifar10:3.0.2" or "stl10".
+"""
+
+import dataclasses
+import difflib
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from simclr_jax import data_arrays, data_tfds
+from simclr_jax.data_order import balanced_subset, shuffled
+from simclr_jax.data_reader import Batch, Info, Reader, limited, one_line, stored_shape
+from simclr_jax.data_sources import Resident, Source, Stream, make_source, take
+from simclr_jax.errors import RequestError
+
+__all__ = [
+    "Batch",
+    "Info",
+    "Resident",
+    "Source",
+    "Stream",
+    "balanced_subset",
+    "describe",
+    "load",
+    "shuffled",
+    "take",
+    "tensorflow",
+]
+
+
+@functools.cache
+def tensorflow() -> Any:
+    """The tensorflow module: imported once, quietly, and blind to GPUs.
+
+    Call it before anything else imports TensorFlow, which otherwise takes the memory
+    of the GPU that jax is to use. Costs about 5 s and 650 MB.
+
+    Raises:
+      RequestError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # oneDNN announces itself on stderr whatever the log level; decoding has no use
+    # for it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise RequestError(
+            f"config.data.name: TensorFlow does not import ({one_line(error)}), and "
+            "this data set needs it; pip install 'simclr-jax[train]'"
+        ) from error
+    tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def describe(
+    name: str, *, path: str = "", data_dir: str = "", download: bool = False
+) -> Info:
+    """Says what a data set holds: splits, counts, classes, image shape.
+
+    Without a download this imports no TensorFlow and takes a second or two.
+
+    Args:
+      name: "mnist5k", "npz" or a TFDS name.
+      path: the .npz file, for "npz".
+      data_dir: TFDS's folder; "" for its default, ~/tensorflow_datasets.
+      download: let TFDS fetch and prepare a data set that is missing.
+
+    Raises:
+      RequestError: missing, incomplete, or not a set of 8-bit images.
+    """
+    if name in data_arrays.NAMES:
+        return data_arrays.describe(name, os.path.expanduser(path))
+    return _tfds_info(_prepared(name, data_dir, download), name)
+
+
+def load(
+    name: str,
+    split: str,
+    *,
+    path: str = "",
+    data_dir: str = "",
+    download: bool = False,
+    limit: int = 0,
+    stored_size: int = 0,
+    streaming: bool = False,
+    device_limit_gb: float = 4.0,
+    indices: np.ndarray | None = None,
+    shuffle_buffer: int = 50_000,
+) -> Source:
+    """Opens one split: a Resident if its images fit on the device, else a Stream.
+
+    Args:
+      name: as for `describe`, and so are path, data_dir and download.
+      split: "train", "test" or any split that TFDS understands ("train[:10%]").
+      limit: only the first n examples in stored order; 0 takes all.
+      stored_size: side s in pixels. Images are resized once when decoded (short side
+        to s, bilinear with antialiasing) and cropped to the central [s, s]. 0 keeps
+        their own size, which must then be common to all. Resizing loads TensorFlow.
+      streaming: stream even what would fit.
+      device_limit_gb: most that decoded images may take on the device, in 1e9 bytes.
+      indices: positions within the limited split to keep; others are not decoded.
+      shuffle_buffer: for streamed tfrecord files, the encoded examples in host memory
+        among which shuffling draws. A buffer as large as the split draws a uniform
+        permutation; costs buffer x encoded size (CIFAR-10: 0.1 GB; ImageNet: 5.5 GB),
+        filled anew at each epoch.
+
+    Raises:
+      RequestError: what `describe` refuses, an unknown split, a limit beyond the split,
+        damaged files, or images of varying size with stored_size 0.
+    """
+    reader: Reader
+    if name in data_arrays.NAMES:
+        path = os.path.expanduser(path)
+        reader = _array_reader(name, split, path, limit, stored_size)
+    else:
+        builder = _prepared(name, data_dir, download)
+        reader = _tfds_reader(builder, name, split, limit, stored_size, shuffle_buffer)
+    return make_source(
+        reader, keep=indices, device_limit_gb=0.0 if streaming else device_limit_gb
+    )
+
+
+def _tfds_reader(
+    builder: Any, name: str, split: str, limit: int, stored_size: int, buffer: int
+) -> data_tfds.TfdsReader:
+    """A split of a prepared TFDS data set; what is wrong is refused before TF loads."""
+    info = _tfds_info(builder, name)
+    image_shape = stored_shape(info, stored_size)
+    return data_tfds.TfdsReader(
+        tensorflow(),
+        builder,
+        info,
+        split,
+        image_shape=image_shape,
+        limit=limit,
+        shuffle_buffer=buffer,
+    )
+
+
+def _array_reader(
+    name: str, split: str, path: str, limit: int, stored_size: int
+) -> data_arrays.ArrayReader:
+    """A split of mnist5k or npz, cut to the limit and resized if asked for."""
+    reader = data_arrays.read_arrays(name, split, path)
+    count = limited(reader.num_examples, limit, f"{name} {split}")
+    images, labels = reader.images[:count], reader.labels[:count]
+    info = Info(name, {}, 0, (), reader.image_shape)
+    if stored_shape(info, stored_size) != reader.image_shape:
+        tf = tensorflow()
+        # In pieces: resizing makes float32 of what it holds.
+        images = np.concatenate(
+            [
+                data_tfds.resized(tf, images[i : i + 1024], stored_size).numpy()
+                for i in range(0, count, 1024)
+            ]
+        )
+    return dataclasses.replace(reader, images=images, labels=labels)
+
+
+def _prepared(name: str, data_dir: str, download: bool) -> Any:
+    """The tfds builder of a data set that is all on disk, fetched if allowed."""
+    builder = _builder(name, data_dir)
+    if download and not builder.info.splits:
+        tensorflow()
+        try:
+            builder.download_and_prepare()
+        # Whatever a data set's own script raises: no network, no space, no checksum.
+        except Exception as error:
+            raise RequestError(
+                f"config.data.download: preparing {name} failed: {one_line(error)}"
+            ) from error
+    _require_complete(builder, name)
+    return builder
+
+
+def _builder(name: str, data_dir: str) -> Any:
+    """The tfds builder of a TFDS name, prepared or not."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise RequestError(
+            f"config.data.name: {name!r} is read with tensorflow-datasets, which does "
+            f"not import ({one_line(error)}); pip install 'simclr-jax[train]'"
+        ) from error
+    try:
+        return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
+    except tfds.core.DatasetNotFoundError as error:
+        known = data_arrays.NAMES
+        names = [*known, *tfds.list_builders(with_community_datasets=False)]
+        near = difflib.get_close_matches(name, names, n=3)
+        raise RequestError(
+            f"config.data.name: {name!r} is neither {' nor '.join(known)} nor a TFDS "
+            f"data set; {'did you mean ' + ' or '.join(near) if near else 'misspelt'}?"
+        ) from error
+    # Wrong versions and configs come as AssertionError, ValueError and others.
+    except Exception as error:
+        reason = str(error).partition("\n")[0].rpartition('}": ')[2]
+        raise RequestError(f"config.data.name: {name!r}: {one_line(reason)}") from error
+
+
+def _require_complete(builder: Any, name: str) -> None:
+    """Refuses a data set that is not on this disk, or not all of it."""
+    cure = (
+        "run once with --config.data.download=True on a machine with network, or point "
+        "--config.data.data_dir at the TFDS folder of an existing copy"
+    )
+    if not builder.info.splits:
+        raise RequestError(
+            f"config.data.data_dir: no {name} in {builder.data_path}; {cure}"
+        )
+    present = {file.name for file in builder.data_path.iterdir()}
+    for split in builder.info.splits.values():
+        for file in split.filenames:
+            if os.path.basename(file) not in present:
+                raise RequestError(
+                    f"config.data.data_dir: {name} lacks the file {file} in "
+                    f"{builder.data_path}; copy it again, or delete that folder and "
+                    f"{cure}"
+                )
+
+
+def _tfds_info(builder: Any, name: str) -> Info:
+    """Counts and classes of a prepared data set; refuses one that has no images."""
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
+    shape = getattr(image, "shape", None) or ()
+    if len(shape) != 3 or shape[-1] is None or image.np_dtype != np.uint8:
+        raise RequestError(
+            f"config.data.name: {name} has no feature `image` of 8-bit images; it has "
+            f"{', '.join(features)}"
+        )
+    if label is not None and not hasattr(label, "names"):
+        raise RequestError(f"config.data.name: `label` of {name} is not a class label")
+    names = tuple(label.names) if label is not None else ()
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return Info(name, counts, len(names), names, tuple(shape))

@@ -1,0 +1,331 @@
+"""One run of a recipe: the config turned into data, method, optimizers and keys.
+
+The stages ask an `Experiment` for what they need; below the stages nobody sees the
+config.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from simclr_jax import augment, checkpoint, data, evaluate, methods, optim
+from simclr_jax.config import Config
+from simclr_jax.encoders import ResNet
+from simclr_jax.errors import RequestError
+from simclr_jax.heads import Projector
+from simclr_jax.train import Plan, check_stop
+from simclr_jax.workdir import Workdir
+
+# First fold of every key. A number stays with its purpose for good: changing one
+# changes what an interrupted run would have done next.
+_STREAMS = {
+    "init": 0,
+    "data": 1,
+    "labels": 2,
+    "pretrain": 3,
+    "probe": 4,
+    "finetune": 5,
+    "supervised": 6,
+}
+_FROM_CHECKPOINT = ("knn", "probe", "finetune")
+
+
+def view(fields: Config, second: Config | None = None) -> augment.View:
+    """The augmentation of a config section; what `second` sets replaces it."""
+    chosen = {name: fields[name] for name in augment.View._fields}
+    if second is not None:
+        chosen |= {k: v for k, v in second.items() if v is not None}
+    return augment.View(**chosen)
+
+
+class Experiment:
+    """A recipe and its workdir. What costs time is made when first asked for."""
+
+    def __init__(self, config: Config, workdir: Workdir):
+        self.config, self.workdir = config, workdir
+
+    # Keys and plans ---------------------------------------------------------
+
+    def key(self, stream: str) -> jax.Array:
+        """The key of a stage; its steps fold their number into it."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), _STREAMS[stream])
+
+    def order(self, stage: str) -> tuple[int, ...]:
+        """The seed of a stage's data order."""
+        return (self.config.seed, _STREAMS["data"], _STREAMS[stage])
+
+    def plan(self, section: Config, num_examples: int) -> tuple[Plan, int]:
+        """`(plan, total steps)` for the section's epochs over `num_examples`."""
+        per_epoch = num_examples // section.batch_size
+        total = per_epoch * section.epochs
+        limit = self.config.max_steps
+        plan = Plan(
+            last_step=min(total, limit) if limit else total,
+            steps_per_epoch=per_epoch,
+            batch_size=section.batch_size,
+            log_every=self.config.log_every,
+            save_every=self.config.checkpoint.every_steps,
+        )
+        return plan, total
+
+    def optimizer(
+        self, section: Config, plan: Plan, total: int
+    ) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        fields = dict(section.optimizer)
+        warmup = round(fields.pop("warmup_epochs") * plan.steps_per_epoch)
+        return optim.make(
+            batch_size=plan.batch_size,
+            warmup_steps=warmup,
+            total_steps=total,
+            **fields,
+        )
+
+    # Data -------------------------------------------------------------------
+
+    @cached_property
+    def train(self) -> data.Source:
+        """The labelled training images."""
+        fields = self.config.data
+        same = fields.pretrain_split in ("", fields.train_split)
+        return _load(self.config, fields.train_split, fields.limit if same else 0)
+
+    @cached_property
+    def unlabelled(self) -> data.Source:
+        """The images to pretrain on."""
+        fields = self.config.data
+        if fields.pretrain_split in ("", fields.train_split):
+            return self.train
+        return _load(self.config, fields.pretrain_split, fields.limit)
+
+    @cached_property
+    def test(self) -> data.Source:
+        return _load(self.config, self.config.data.test_split, 0)
+
+    def labelled(self, fraction: float) -> data.Source:
+        """A class-balanced share of the training images, the same for all stages."""
+        return self.train.subset(self.labelled_indices(fraction))
+
+    def labelled_indices(self, fraction: float) -> np.ndarray:
+        return data.balanced_subset(
+            self.train.labels,
+            fraction,
+            seed=(self.config.seed, _STREAMS["labels"]),
+            num_classes=self.train.num_classes,
+        )
+
+    # The network ------------------------------------------------------------
+
+    @cached_property
+    def encoder(self) -> ResNet:
+        fields = self.config.encoder
+        return ResNet(
+            depth=fields.depth,
+            width=fields.width,
+            sk=fields.sk,
+            stem=fields.stem,
+            dtype=jnp.dtype(self.config.precision),
+            remat=self.config.remat,
+        )
+
+    @cached_property
+    def projector(self) -> Projector:
+        return Projector(**self.config.projector)
+
+    @cached_property
+    def method(self) -> methods.Method:
+        options = {k: v for k, v in self.config.method.items() if v is not None}
+        return methods.make(
+            options.pop("name"),
+            self.encoder,
+            projector=self.projector,
+            microbatch=self.config.microbatch or None,
+            num_examples=self.unlabelled.num_examples,
+            **options,
+        )
+
+    def init(self) -> tuple[Any, Any]:
+        """The method's `(params, model_state)` at step 0; jit it."""
+        size = self.config.augment.size
+        images = jnp.zeros([2, size, size, self.train.image_shape[-1]])
+        return self.method.init(self.key("init"), images)
+
+    @cached_property
+    def random_init(self) -> tuple[Any, Any]:
+        return jax.jit(self.init)()
+
+    @cached_property
+    def pretrained(self) -> tuple[int, Any, Any]:
+        """`(step, params, model_state)` of encoder and projector, from the newest
+        checkpoint of this workdir or of `config.pretrained`."""
+        directory = pretraining_folder(self.config, self.workdir.path)
+        like = {"params": None, "model_state": None}
+        restored = checkpoint.restore(directory, like)
+        if restored is None:
+            raise RequestError(_no_checkpoint(directory))
+        step, items, meta = restored
+        _check_network(meta, self.config, directory)
+        abstract = jax.eval_shape(self.init)
+        params = _matching(abstract[0], items["params"], "params")
+        model_state = _matching(abstract[1], items["model_state"], "model_state")
+        return step, params, model_state
+
+    def meta(self, source_step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself: the network, and the pretraining step
+        it started from."""
+        network = {name: dict(self.config[name]) for name in ("encoder", "projector")}
+        return network | {"source_step": source_step}
+
+    def forget_if_stale(self, stage: str, variant: str, source_step: int) -> None:
+        """Drops a variant that started from another pretraining step."""
+        meta = checkpoint.read_meta(self.workdir.checkpoints(stage, variant))
+        if meta is not None and meta["source_step"] != source_step:
+            self.workdir.forget(stage, variant)
+
+    # Evaluation -------------------------------------------------------------
+
+    @cached_property
+    def _embed(self) -> Callable:
+        def embed(params, model_state, batch):
+            size = self.config.augment.size
+            images = self.test_view(data.take(batch)["image"], size)
+            return self.method.embed(params, model_state, images)
+
+        return jax.jit(embed)
+
+    def test_view(self, images: jax.Array, size: int) -> jax.Array:
+        """uint8 images as the network sees them outside of training."""
+        return augment.center(augment.to_float(images), size=size)
+
+    def features(
+        self, params: Any, model_state: Any, source: data.Source, levels=None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
+        embed = partial(self._embed, params, model_state)
+        features, _ = evaluate.extract(embed, self.ordered(source), levels)
+        return features, source.labels
+
+    def ordered(self, source: data.Source) -> Iterator[dict]:
+        """Batches once through; a signal to stop is heard between two."""
+        for batch in source.ordered(self.config.eval_batch_size):
+            check_stop()
+            yield batch
+
+
+def _load(config: Config, split: str, limit: int) -> data.Source:
+    fields = config.data
+    return data.load(
+        fields.name,
+        split,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        download=fields.download,
+        limit=limit,
+        stored_size=fields.stored_size,
+        streaming=fields.streaming,
+        device_limit_gb=fields.device_limit_gb,
+    )
+
+
+def pretraining_folder(config: Config, workdir) -> Path:
+    return Path(config.pretrained or workdir) / "checkpoints"
+
+
+def _no_checkpoint(directory) -> str:
+    return (
+        f"config.stages: no pretraining checkpoint in {directory}; add 'pretrain' or "
+        "name another workdir in config.pretrained"
+    )
+
+
+def _check_network(meta: dict, config: Config, directory) -> None:
+    for section in ("encoder", "projector"):
+        for name, value in config[section].items():
+            made = meta[section].get(name)
+            if made != value:
+                raise RequestError(
+                    f"config.{section}.{name}: the checkpoint in {directory} has "
+                    f"{made!r}, the recipe {value!r}"
+                )
+
+
+def _matching(abstract: Any, stored: Any, where: str) -> Any:
+    """The part of `stored` that `abstract` names, or a RequestError if it differs."""
+    if isinstance(abstract, dict):
+        missing = [name for name in abstract if abstract[name] and name not in stored]
+        if missing:
+            raise RequestError(
+                f"config.encoder: the checkpoint has no {where}.{missing[0]}"
+            )
+        return {
+            name: _matching(part, stored.get(name, {}), f"{where}.{name}")
+            for name, part in abstract.items()
+        }
+    if abstract.shape != stored.shape:
+        raise RequestError(
+            f"config.encoder: {where} is {stored.shape} in the checkpoint, "
+            f"{abstract.shape} in the recipe"
+        )
+    return jnp.asarray(stored)
+
+
+def preflight(config: Config, workdir) -> None:
+    """Raises RequestError for what only the data or a checkpoint can tell.
+
+    Reads sizes and file headers, no images, and writes nothing.
+    """
+    fields = config.data
+    info = data.describe(
+        fields.name,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        download=fields.download,
+    )
+    pretrain_split = fields.pretrain_split or fields.train_split
+    for name in ("train_split", "test_split", "pretrain_split"):
+        split = fields[name] or pretrain_split
+        if split not in info.num_examples:
+            there = ", ".join(info.num_examples)
+            raise RequestError(
+                f"config.data.{name}: no split {split!r}; there: {there}"
+            )
+    images = info.num_examples[pretrain_split]
+    if fields.limit > images:
+        raise RequestError(
+            f"config.data.limit: {fields.limit} is more than the {images} images"
+        )
+    images = fields.limit or images
+    labels = (
+        images
+        if pretrain_split == fields.train_split
+        else (info.num_examples[fields.train_split])
+    )
+    _check_batch(config, "pretrain", "", images)
+    _check_batch(config, "probe", "probe.", labels, config.probe.label_fraction)
+    _check_batch(
+        config, "finetune", "finetune.", labels, config.finetune.label_fraction
+    )
+    _check_batch(config, "supervised", "supervised.", labels)
+    if "pretrain" not in config.stages and set(config.stages) & set(_FROM_CHECKPOINT):
+        directory = pretraining_folder(config, workdir)
+        meta = checkpoint.read_meta(directory)
+        if meta is None:
+            raise RequestError(_no_checkpoint(directory))
+        _check_network(meta, config, directory)
+
+
+def _check_batch(
+    config: Config, stage: str, prefix: str, images: int, fraction: float = 1.0
+) -> None:
+    available = round(fraction * images)
+    batch = config[prefix[:-1]].batch_size if prefix else config.batch_size
+    if stage in config.stages and batch > available:
+        raise RequestError(
+            f"config.{prefix}batch_size: {batch} is larger than the {available} "
+            f"images that {stage} trains on; lower it"
+        )

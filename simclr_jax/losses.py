@@ -1,0 +1,249 @@
+"""The objectives, as pure functions of embeddings. This file imports jax only.
+
+Every loss takes rows of any float type, computes in float32, and returns one
+float32 value per anchor: take `.mean()` before `jax.grad`. All but `distillation`
+normalise their embeddings themselves. Shapes that do not fit and a temperature known
+not to be positive are a ValueError at trace time; a temperature may be traced too.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.core import Tracer
+from jax.scipy.special import logsumexp
+
+Scalar = float | Array
+
+
+def l2_normalize(x: Array) -> Array:
+    """Scales rows [..., D] to unit length, float32; a zero row stays zero.
+
+    `x / sqrt(max(sum(x^2), 1e-12))`, as TensorFlow's `l2_normalize`: clamping the norm
+    itself would leave its gradient at zero NaN.
+
+    Example:
+      >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+      [[0.6..., 0.8...], [0.0, 0.0]]
+    """
+    x = jnp.asarray(x, jnp.float32)
+    return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-12))
+
+
+def nt_xent(
+    z_a: Array,
+    z_b: Array,
+    *,
+    temperature: Scalar = 0.5,
+    block_size: int | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+) -> Array:
+    """SimCLR's loss: each view has to find its partner among the 2N - 1 others.
+
+    `l_i = logsumexp_{k != i} s_ik - s_ij`, with `s` the cosine similarities over
+    `temperature` and j the other view of i (arXiv:2002.05709, equation 1). The mean is
+    the paper's L; Google's code optimises 2 L.
+
+    Under plain `jit` a batch sharded over devices needs no `axis_name`: negatives are
+    global. Inside `shard_map` or `pmap` give the axis: each device gets the losses of
+    its own anchors against everyone's embeddings, and gradients reach those. Write
+    `lax.pmean(nt_xent(z_a, z_b, axis_name="data").mean(), "data")`; in `pmap`, or with
+    `check_vma=False`, also `pmean` the gradient of the parameters, as ever there.
+
+    Args:
+      z_a: [N, D], first views.
+      z_b: [N, D], second views; row i shows the same image as z_a's row i.
+      temperature: divides the similarities.
+      block_size: rows of the [2N, 2N] similarities to hold at a time, >= 1, forward and
+        backward (about 4 * block_size * 2N bytes), for the same value and gradient. It
+        need not divide 2N. None holds them all.
+      axis_name: mapped axis, or axes, from which to gather negatives.
+
+    Returns:
+      [2N], z_a's anchors first; log(2N - 1) where all embeddings are equal.
+
+    Example:
+      >>> nt_xent(jnp.eye(4), jnp.eye(4)).tolist()[:2]  # log(e^2 + 6) - 2
+      [0.594..., 0.594...]
+    """
+    _check_pair("z_a", z_a, "z_b", z_b)
+    temperature = _check_temperature(temperature)
+    z_a, z_b = l2_normalize(z_a), l2_normalize(z_b)
+    positive = jnp.sum(z_a * z_b, axis=1) / temperature
+    anchors = others = jnp.concatenate([z_a, z_b])
+    own = jnp.arange(len(anchors), dtype=jnp.int32)  # column of the anchor itself
+    if axis_name is not None:
+        others = lax.all_gather(anchors, axis_name, tiled=True)
+        own = own + lax.axis_index(axis_name) * len(anchors)
+
+    def log_partition(rows, own):
+        logits = _similarity(rows / temperature, others)
+        # Under jnp.where XLA keeps the -inf as one more matrix for the whole loop.
+        excluded = jnp.full_like(logits, -jnp.inf)
+        return logsumexp(lax.select(_is_column(own, logits), excluded, logits), axis=1)
+
+    denominator = _map_blocks(log_partition, anchors, own, block_size)
+    return denominator - jnp.concatenate([positive, positive])
+
+
+def info_nce(
+    query: Array, positive: Array, negatives: Array, *, temperature: Scalar = 0.2
+) -> Array:
+    """MoCo's loss: each query has to find its key among the negatives of a queue.
+
+    `l_i = logsumexp([q_i.k_i, q_i.n_1, ..., q_i.n_K] / t) - q_i.k_i / t`, equation 1 of
+    arXiv:1911.05722. Gradients flow to all arguments; MoCo itself stops the keys'.
+
+    Args:
+      query: [N, D].
+      positive: [N, D], the key of each query.
+      negatives: [K, D], shared by all queries.
+      temperature: t; 0.2 is MoCo v2's (arXiv:2003.04297), 0.07 was v1's.
+
+    Returns:
+      [N].
+
+    Example:
+      >>> q, n = jnp.eye(4)[:2], jnp.eye(4)[2:]
+      >>> info_nce(q, q, n, temperature=1.0).tolist()  # log(e + 2) - 1
+      [0.551..., 0.551...]
+    """
+    _check_pair("query", query, "positive", positive)
+    if jnp.ndim(negatives) != 2 or jnp.shape(negatives)[1] != jnp.shape(query)[1]:
+        shapes = f"negatives {jnp.shape(negatives)} and query {jnp.shape(query)}"
+        raise ValueError(f"negatives must be [K, D] with query's D, got {shapes}")
+    temperature = _check_temperature(temperature)
+    query, positive, negatives = map(l2_normalize, (query, positive, negatives))
+    match = jnp.sum(query * positive, axis=1, keepdims=True)
+    logits = jnp.concatenate([match, _similarity(query, negatives)], axis=1)
+    return logsumexp(logits / temperature, axis=1) - match[:, 0] / temperature
+
+
+def byol_regression(prediction: Array, target: Array) -> Array:
+    """BYOL's loss: `2 - 2 cos(prediction, target)`, the squared distance on the sphere.
+
+    Equation 2 of arXiv:2006.07733, which adds it over both directions. Gradients flow
+    to both arguments: pass `lax.stop_gradient(target)` if the target needs none.
+
+    Args:
+      prediction: [N, D], the predictor's output for one view.
+      target: [N, D], the target network's projection of the other view.
+
+    Returns:
+      [N], in [0, 4]; 2 where either row is zero.
+
+    Example:
+      >>> byol_regression(jnp.array([[2.0, 0], [1, 0]]), jnp.array([[1.0, 0], [0, 1]]))
+      Array([0., 2.], dtype=float32)
+    """
+    _check_pair("prediction", prediction, "target", target)
+    cosine = jnp.sum(l2_normalize(prediction) * l2_normalize(target), axis=1)
+    return 2.0 - 2.0 * cosine
+
+
+def distillation(
+    student_logits: Array, teacher_logits: Array, *, temperature: Scalar = 1.0
+) -> Array:
+    """SimCLRv2's distillation: `-sum_c softmax(teacher/t)_c log_softmax(student/t)_c`.
+
+    Equation 2 of arXiv:2006.10029. The teacher is the label: it gets a `stop_gradient`
+    here. No factor t^2.
+
+    Args:
+      student_logits: [N, C], unnormalised.
+      teacher_logits: [N, C].
+      temperature: t, for both; the paper has 1.0, or 0.1 for self-distillation.
+
+    Returns:
+      [N]; never below the teacher's entropy.
+
+    Example:
+      >>> distillation(jnp.zeros((1, 2)), jnp.zeros((1, 2))).tolist()  # log(2)
+      [0.693...]
+    """
+    _check_pair("student_logits", student_logits, "teacher_logits", teacher_logits)
+    temperature = _check_temperature(temperature)
+    student = jnp.asarray(student_logits, jnp.float32) / temperature
+    teacher = lax.stop_gradient(jnp.asarray(teacher_logits, jnp.float32) / temperature)
+    return -jnp.sum(jax.nn.softmax(teacher) * jax.nn.log_softmax(student), axis=1)
+
+
+def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
+    """The share of views whose nearest neighbour is the other view of their image.
+
+    Of the 2N anchors (both views), those whose cosine similarity to their positive
+    exceeds by more than 1e-6 that to each of the 2N - 2 other views. So a tie is a
+    miss: embeddings collapsed to one point score 0. No gradient; works by 512 rows.
+
+    Args:
+      z_a: [N, D], first views.
+      z_b: [N, D], second views.
+
+    Returns:
+      [], in [0, 1]; 1 for N = 1, where nothing competes.
+
+    Example:
+      >>> contrastive_accuracy(jnp.eye(4), jnp.eye(4)).item()
+      1.0
+    """
+    _check_pair("z_a", z_a, "z_b", z_b)
+    z = lax.stop_gradient(jnp.concatenate([l2_normalize(z_a), l2_normalize(z_b)]))
+
+    def hit(rows, own):
+        similarity = _similarity(rows, z)
+        positive = _is_column((own + len(z) // 2) % len(z), similarity)
+        rivals = jnp.where(positive | _is_column(own, similarity), -jnp.inf, similarity)
+        match = jnp.max(similarity, axis=1, where=positive, initial=-jnp.inf)
+        return (match > rivals.max(axis=1) + 1e-6).astype(jnp.float32)
+
+    return _map_blocks(hit, z, jnp.arange(len(z), dtype=jnp.int32), 512).mean()
+
+
+def _similarity(rows: Array, columns: Array) -> Array:
+    """Dot products [M, D], [L, D] -> [M, L]; a GPU's default would be TF32."""
+    return jnp.matmul(rows, columns.T, precision="highest")
+
+
+def _is_column(index: Array, matrix: Array) -> Array:
+    """True at column index[i] of row i: [M], [M, L] -> [M, L]."""
+    return index[:, None] == jnp.arange(matrix.shape[1], dtype=jnp.int32)[None, :]
+
+
+def _map_blocks(
+    function: Callable[..., Array], rows: Array, index: Array, block_size: int | None
+) -> Array:
+    """function(rows [M, D], index [M]) -> [M]; by blocks that backward recomputes."""
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    size = len(rows)
+    if block_size is None or block_size >= size:
+        return function(rows, index)
+    blocks = -(-size // block_size)
+
+    def split(x):
+        x = jnp.pad(x, [(0, -size % blocks)] + [(0, 0)] * (x.ndim - 1))
+        # Every `blocks`-th row: if the batch is sharded over devices, so is a block.
+        return x.reshape(-1, blocks, *x.shape[1:]).swapaxes(0, 1)
+
+    # prevent_cse is for code outside a loop, and costs time.
+    step = jax.checkpoint(lambda block: function(*block), prevent_cse=False)
+    values = lax.map(step, (split(rows), split(index)))
+    return values.swapaxes(0, 1).reshape(-1)[:size]
+
+
+def _check_pair(name: str, x: Array, other_name: str, other: Array) -> None:
+    """ValueError unless both are [N, D] of one shape with N, D >= 1."""
+    shape, other_shape = jnp.shape(x), jnp.shape(other)
+    if len(shape) != 2 or 0 in shape or shape != other_shape:
+        shapes = f"{name} {shape} and {other_name} {other_shape}"
+        raise ValueError(f"expected one shape [N, D], none of it 0; got {shapes}")
+
+
+def _check_temperature(temperature: Scalar) -> Array:
+    """The temperature as float32; ValueError if it is known and not positive."""
+    if jnp.ndim(temperature):
+        raise ValueError(f"temperature must be a scalar, got {jnp.shape(temperature)}")
+    if not isinstance(temperature, Tracer) and not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return jnp.asarray(temperature, jnp.float32)

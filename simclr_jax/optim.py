@@ -1,0 +1,184 @@
+"""Optimizers and learning rates: plain arguments in, an optax transformation out.
+
+There is one weight-decay mask, `decay_mask`, for every optimizer; LARS takes it for
+its trust ratio as well. Steps are optimizer updates, counted from 0.
+
+    tx, schedule = make("lars", lr=0.075, lr_scaling="sqrt", batch_size=512,
+                        weight_decay=1e-6, schedule="cosine", warmup_steps=980,
+                        total_steps=98_000)
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+OPTIMIZERS = ("adam", "adamw", "lars", "sgd")
+SCHEDULES = ("constant", "cosine")
+LR_SCALINGS = ("none", "linear", "sqrt")
+
+
+def decay_mask(params: Any) -> Any:
+    """Which parameters take weight decay and LARS's trust ratio: the kernels.
+
+    The rule: a leaf of two or more dimensions whose own name is neither `bias` nor
+    `scale`. That leaves out every bias and both parameters of every normalisation
+    layer, as SimCLR's LARS does (google-research/simclr, lars_optimizer.py).
+
+    Args:
+      params: any tree of arrays, such as {"encoder": ..., "projector": ...}.
+
+    Returns:
+      The same tree with a bool per leaf.
+
+    Example:
+      >>> decay_mask({"Dense_0": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}})
+      {'Dense_0': {'bias': False, 'kernel': True}}
+    """
+
+    def is_kernel(path, leaf):
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return leaf.ndim >= 2 and name not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def make_schedule(
+    *,
+    lr: float,
+    lr_scaling: str = "none",
+    batch_size: int,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    total_steps: int,
+) -> optax.Schedule:
+    """The learning rate as a function of the step.
+
+    It rises linearly from 0 at step 0 to its peak at `warmup_steps`, then stays there
+    or follows half a cosine to 0 at `total_steps`. Without warm-up step 0 has the peak.
+    A warm-up no shorter than the training is all there is to it: no decay.
+
+    Args:
+      lr: the peak before scaling.
+      lr_scaling: "none"; "linear", times batch_size / 256; "sqrt", times
+        sqrt(batch_size), as in SimCLR's 0.075 sqrt(B) (arXiv:2002.05709, B.1).
+      batch_size: images per step, over all devices.
+      schedule: "constant" or "cosine".
+      warmup_steps: steps of the rise, >= 0.
+      total_steps: steps of the whole training, warm-up included.
+
+    Returns:
+      step -> learning rate, float32 [].
+
+    Raises:
+      ValueError: an unknown name, or a negative number of steps.
+
+    Example:
+      >>> lr = make_schedule(lr=0.3, lr_scaling="linear", batch_size=512,
+      ...                    schedule="cosine", warmup_steps=10, total_steps=110)
+      >>> [round(float(lr(step)), 3) for step in (0, 5, 10, 60, 110)]
+      [0.0, 0.3, 0.6, 0.3, 0.0]
+    """
+    _check_name("lr_scaling", lr_scaling, LR_SCALINGS)
+    _check_name("schedule", schedule, SCHEDULES)
+    if min(warmup_steps, total_steps) < 0:
+        raise ValueError(
+            f"warmup_steps and total_steps must not be negative, "
+            f"got {warmup_steps} and {total_steps}"
+        )
+    factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
+    peak = lr * factors[lr_scaling]
+
+    def learning_rate(step):
+        step = jnp.asarray(step, jnp.float32)
+        rise = jnp.minimum(step / warmup_steps, 1.0) if warmup_steps else 1.0
+        if schedule == "constant" or warmup_steps >= total_steps:
+            return jnp.asarray(peak * rise, jnp.float32)
+        progress = (step - warmup_steps) / (total_steps - warmup_steps)
+        fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
+        return peak * rise * fall
+
+    return learning_rate
+
+
+def make(
+    name: str = "adam",
+    *,
+    lr: float,
+    lr_scaling: str = "none",
+    batch_size: int = 256,
+    weight_decay: float = 0.0,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    total_steps: int,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """An optimizer with its schedule. Weight decay reaches the kernels only.
+
+    - adam: decay added to the gradient (L2), then Adam.
+    - adamw: decay added to Adam's direction (arXiv:1711.05101), times the lr.
+    - sgd: decay added to the gradient, then momentum, times the lr.
+    - lars: decay added to the gradient; kernels' sum times 0.001 ||w|| / ||sum||; times
+      the lr, then momentum, as SimCLR's own (arXiv:1708.03888, "classic momentum").
+
+    Args:
+      name: one of OPTIMIZERS.
+      lr, lr_scaling, batch_size, schedule, warmup_steps, total_steps: see
+        `make_schedule`.
+      weight_decay: coefficient of the kernels; 0 means none.
+      momentum: of sgd and lars; 0 means none. Adam has betas 0.9 and 0.999.
+      nesterov: of sgd and lars.
+
+    Returns:
+      The transformation, whose `update` needs the parameters, and the schedule that it
+      follows, for the log.
+
+    Raises:
+      ValueError: an unknown name, or a negative number of steps.
+    """
+    _check_name("optimizer", name, OPTIMIZERS)
+    learning_rate = make_schedule(
+        lr=lr,
+        lr_scaling=lr_scaling,
+        batch_size=batch_size,
+        schedule=schedule,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+    )
+    tx = _transformation(name, learning_rate, weight_decay, momentum, nesterov)
+    return tx, learning_rate
+
+
+def _transformation(
+    name: str,
+    learning_rate: optax.Schedule,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool,
+) -> optax.GradientTransformation:
+    """The optax chain for a name out of OPTIMIZERS."""
+    if name == "adamw":
+        return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decay_mask)
+    if name == "lars":
+        return optax.lars(
+            learning_rate,
+            weight_decay=weight_decay,
+            # Left alone, optax decays and adapts every leaf.
+            weight_decay_mask=decay_mask,
+            trust_ratio_mask=decay_mask,
+            momentum=momentum,
+            nesterov=nesterov,
+        )
+    decay = optax.add_decayed_weights(weight_decay, mask=decay_mask)
+    if name == "adam":
+        return optax.chain(decay, optax.adam(learning_rate))
+    return optax.chain(decay, optax.sgd(learning_rate, momentum or None, nesterov))
+
+
+def _check_name(what: str, name: str, names: tuple[str, ...]) -> None:
+    """ValueError listing the names if this is none of them."""
+    if name not in names:
+        raise ValueError(f"unknown {what} {name!r}, expected one of {', '.join(names)}")

@@ -1,0 +1,121 @@
+"""Stage `pretrain`: trains encoder and projector without labels."""
+
+import statistics
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simclr_jax import augment, probe
+from simclr_jax.experiment import Experiment, view
+from simclr_jax.fit import fit
+from simclr_jax.heads import Classifier
+from simclr_jax.train import LossFn, TrainState
+
+
+def make_loss(
+    method, views: tuple[augment.View, augment.View], size: int, num_classes: int
+) -> LossFn:
+    """The pretraining loss of a batch of uint8 images.
+
+    With `num_classes`, params["online_probe"] is a linear classifier trained along on
+    h. Its input carries no gradient, so labels never reach the encoder: the
+    encoder's gradient is the same whatever they are. Images labelled -1 don't count.
+    """
+
+    def loss_fn(params, model_state, key, batch):
+        key_views, key_method = jax.random.split(key)
+        pair = augment.two_views(key_views, batch["image"], views=views, size=size)
+        loss, (model_state, metrics) = method.loss(
+            params, model_state, key_method, pair, batch["index"]
+        )
+        metrics = {"loss": loss} | metrics
+        h = metrics.pop("h", None)
+        if num_classes and h is not None:
+            online, accuracy = _online_probe(
+                params["online_probe"], jax.lax.stop_gradient(h), batch["label"]
+            )
+            metrics |= {"online_loss": online, "online_accuracy": accuracy}
+            loss = loss + online
+        return loss, (model_state, metrics)
+
+    return loss_fn
+
+
+def _online_probe(params: Any, h: jax.Array, labels: jax.Array):
+    classifier = Classifier(params["dense"]["bias"].shape[0])
+    logits: Any = classifier.apply({"params": params}, h)
+    known = labels >= 0
+    loss = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.maximum(labels, 0)
+    )
+    count = jnp.maximum(known.sum(), 1)
+    correct = (logits.argmax(-1) == labels) & known
+    return jnp.where(known, loss, 0).sum() / count, correct.sum() / count
+
+
+def pretrain(experiment: Experiment) -> dict[str, Any]:
+    """Runs or continues pretraining; returns results.json's `pretrain`."""
+    config, source = experiment.config, experiment.unlabelled
+    plan, total = experiment.plan(config, source.num_examples)
+    plan = plan._replace(
+        evaluate_every=config.probe.every_epochs * plan.steps_per_epoch
+    )
+    tx, schedule = experiment.optimizer(config, plan, total)
+    method = experiment.method
+    online = config.probe.online and bool((source.labels >= 0).any())
+    num_classes = source.num_classes if online else 0
+    size = config.augment.size
+
+    def init():
+        params, model_state = experiment.init()
+        if online:
+            images = jnp.zeros([1, size, size, source.image_shape[-1]])
+            h = method.embed(params, model_state, images)["h"]
+            head = Classifier(num_classes).init(experiment.key("init"), h)
+            params = params | {"online_probe": head["params"]}
+        return params, model_state
+
+    def after(params, model_state, step):
+        return method.update(params, model_state, step / total)
+
+    def evaluate(state: TrainState, step: int) -> None:
+        scores = probe.glance(experiment, state.params, state.model_state)
+        experiment.workdir.record(
+            "pretrain", "", step, epoch=step / plan.steps_per_epoch, **scores
+        )
+
+    views = (view(config.augment), view(config.augment, config.augment.second))
+    state, seconds = fit(
+        experiment.workdir,
+        "pretrain",
+        "",
+        init=init,
+        loss_fn=make_loss(method, views, size, num_classes),
+        tx=tx,
+        schedule=schedule,
+        key=experiment.key("pretrain"),
+        batches=lambda start: source.batches(
+            plan.batch_size, seed=experiment.order("pretrain"), start=start
+        ),
+        plan=plan,
+        keep=config.checkpoint.keep,
+        meta=experiment.meta(0),
+        after=after,
+        evaluate=evaluate,
+    )
+    step = int(state.step)
+    lines = [
+        line
+        for line in experiment.workdir.metrics()
+        if line["stage"] == "pretrain" and "loss" in line
+    ]
+    speeds = [x["images_per_second"] for x in lines if "images_per_second" in x]
+    return {
+        "loss": lines[-1]["loss"] if lines else None,
+        "epochs": step / plan.steps_per_epoch,
+        "seconds": round(seconds, 1),
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "step": step,
+    }

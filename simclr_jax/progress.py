@@ -1,0 +1,117 @@
+"""How far a training is: speed, time left, one line on the terminal."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# On a terminal the line is redrawn; elsewhere (a file, CI) one is printed so often.
+_PRINT_SECONDS = 10.0
+
+
+class Progress:
+    """Clock and status line of one training.
+
+    Args:
+      name: shown first, for example "finetune pretrained".
+      start: steps done before this process.
+      end: the last step.
+      steps_per_epoch, batch_size: to speak of epochs and images.
+      seconds: training seconds spent before this process.
+      silent: print nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: int,
+        end: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        seconds: float,
+        silent: bool = False,
+    ):
+        self._silent = silent
+        self._name, self._end = name, end
+        self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
+        self._before = seconds
+        now = time.monotonic()
+        self._began = now
+        self._idle = 0.0  # seconds not spent on steps: evaluations, saving
+        # The mark rates are measured from: after compilation, then after each log.
+        self._mark_step, self._mark_busy = start, 0.0
+        self._first_step, self._first_busy = start, 0.0
+        self._printed = -_PRINT_SECONDS
+        self._terminal = sys.stderr.isatty()
+        self._show(f"{name}: compiling ...")
+
+    def seconds(self) -> float:
+        """Seconds since the training began, earlier processes included."""
+        return self._before + time.monotonic() - self._began
+
+    def compiled(self) -> None:
+        """The first step is done: rates are measured from here."""
+        self._first_step = self._mark_step = self._mark_step + 1
+        self._first_busy = self._mark_busy = self._busy()
+
+    @contextmanager
+    def paused(self, doing: str) -> Iterator[None]:
+        """Time in here does not count as training speed."""
+        begin = time.monotonic()
+        if self._terminal:
+            self._show(f"{self._name}: {doing} ...")
+        yield
+        self._idle += time.monotonic() - begin
+
+    def advance(self, step: int, loss: float) -> dict[str, float]:
+        """Called at each record; returns its `images_per_second` and `seconds`."""
+        busy = self._busy()
+        speed = {}
+        if step > self._mark_step and busy > self._mark_busy:
+            rate = (step - self._mark_step) / (busy - self._mark_busy)
+            speed["images_per_second"] = round(rate * self._batch_size, 2)
+        self._mark_step, self._mark_busy = step, busy
+        self._print(step, loss, busy, speed)
+        return speed | {"seconds": round(self.seconds(), 3)}
+
+    def close(self) -> None:
+        if self._terminal:
+            print(file=sys.stderr)
+
+    def _busy(self) -> float:
+        return time.monotonic() - self._began - self._idle
+
+    def _print(self, step: int, loss: float, busy: float, speed: dict) -> None:
+        now = time.monotonic()
+        due = now - self._printed >= _PRINT_SECONDS
+        if not (self._terminal or due or step == self._end):
+            return
+        self._printed = now
+        line = (
+            f"{self._name}  step {step}/{self._end}"
+            f"  epoch {step / self._steps_per_epoch:.1f}"
+            f"/{self._end / self._steps_per_epoch:.0f}  loss {loss:.4f}"
+        )
+        if speed:
+            line += f"  {speed['images_per_second']:.0f} images/s"
+        if step > self._first_step and step < self._end:
+            per_step = (busy - self._first_busy) / (step - self._first_step)
+            line += f"  ETA {duration(per_step * (self._end - step))}"
+        elif step == self._end:
+            line += f"  in {duration(self.seconds())}"
+        self._show(line)
+
+    def _show(self, line: str) -> None:
+        if self._silent:
+            return
+        if self._terminal:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """`75` -> "1:15", `3675` -> "1:01:15"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

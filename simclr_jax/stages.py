@@ -1,0 +1,66 @@
+"""Runs a recipe's stages in order, skipping those whose result still holds."""
+
+from collections.abc import Callable
+from typing import Any
+
+from simclr_jax import checkpoint, finetune, pretrain, probe, report
+from simclr_jax.config import Config
+from simclr_jax.experiment import Experiment, preflight, pretraining_folder
+from simclr_jax.train import catch_signals
+from simclr_jax.workdir import Workdir
+
+Stage = Callable[[Experiment], dict[str, Any]]
+
+_STAGES: dict[str, Stage] = {
+    "pretrain": pretrain.pretrain,
+    "knn": probe.knn,
+    "probe": probe.probe,
+    "finetune": finetune.finetune,
+    "supervised": finetune.supervised,
+}
+# These use the newest pretraining checkpoint; a later one makes them out of date.
+_FROM_CHECKPOINT = ("knn", "probe", "finetune")
+
+
+def run(config: Config, path: str) -> None:
+    """Runs `config.stages` in the workdir `path`; see launch.py for the exit codes.
+
+    Raises:
+      RequestError, DivergedError, StoppedError, OSError.
+    """
+    preflight(config, path)
+    catch_signals()
+    workdir = Workdir(path, config)
+    try:
+        experiment = Experiment(config, workdir)
+        ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
+        if not ran:
+            print(f"{path}: everything is done already")
+        print(report.table(workdir.results(), config))
+    finally:
+        workdir.close()
+
+
+def _run_stage(experiment: Experiment, stage: str) -> bool:
+    """Whether anything had to be done."""
+    config, workdir = experiment.config, experiment.workdir
+    if stage == "report":
+        report.write(workdir, config)
+        return False
+    if _holds(experiment, stage):
+        return False
+    result = _STAGES[stage](experiment)
+    workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
+    return True
+
+
+def _holds(experiment: Experiment, stage: str) -> bool:
+    """Whether results.json's entry is what running the stage again would give."""
+    config, workdir = experiment.config, experiment.workdir
+    result = workdir.results().get(stage)
+    if result is None or result["max_steps"] != config.max_steps:
+        return False
+    if stage in _FROM_CHECKPOINT:
+        steps = checkpoint.steps(pretraining_folder(config, workdir.path))
+        return bool(steps) and steps[-1] == result["step"]
+    return True

@@ -1,0 +1,204 @@
+"""What a run leaves behind: config.json, metrics.jsonl, results.json, checkpoints.
+
+`metrics.jsonl` and `results.json` are the record of truth; the terminal and
+TensorBoard show the same.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from simclr_jax import config as config_lib
+from simclr_jax.config import Config
+from simclr_jax.errors import RequestError
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def check(path: str | os.PathLike, config: Config) -> None:
+    """Raises RequestError if `path` can't hold a run of `config`. Writes nothing."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise RequestError(f"--workdir: {path} is not a folder")
+    recipe = path / "config.json"
+    if recipe.exists():
+        try:
+            made_by = json.loads(recipe.read_text())
+        except (OSError, ValueError) as error:
+            raise RequestError(f"--workdir: can't read {recipe}: {error}") from error
+        config_lib.same_recipe(made_by, config, str(path))
+
+
+class Workdir:
+    """One run's folder, locked while it is open.
+
+    Raises:
+      RequestError: another process is running in it, or it can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, config: Config):
+        check(path, config)
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RequestError(f"--workdir: can't write {path}: {error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise RequestError(f"--workdir: another run is using {path}") from error
+        _replace(self.path / "config.json", config_lib.to_json(config))
+        self._tensorboard = _Tensorboard(self.path) if config.tensorboard else None
+        self._metrics: TextIO | None = None
+
+    # Checkpoints ------------------------------------------------------------
+
+    def checkpoints(self, stage: str, variant: str = "") -> Path:
+        """The folder of a stage's checkpoints (design: What a run leaves behind)."""
+        if stage == "pretrain":
+            return self.path / "checkpoints"
+        return self.path / "stages" / stage / variant / "checkpoints"
+
+    def forget(self, stage: str, variant: str) -> None:
+        """Drops a variant's checkpoints and metrics: it starts again."""
+        shutil.rmtree(self.checkpoints(stage, variant), ignore_errors=True)
+        self.cut_metrics(stage, variant, step=-1)
+
+    # Metrics ----------------------------------------------------------------
+
+    def record(self, stage: str, variant: str, step: int, **values: Any) -> None:
+        """Appends one line to metrics.jsonl."""
+        line = {"stage": stage, "variant": variant, "step": step} | values
+        if self._metrics is None:
+            self._metrics = (self.path / "metrics.jsonl").open("a")
+        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.flush()
+        if self._tensorboard:
+            self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; one that a crash cut in half is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        return list(_whole_lines(path.read_text().splitlines()))
+
+    def cut_metrics(self, stage: str, variant: str, *, step: int) -> None:
+        """Removes what this variant recorded after `step`, and a half line."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+        kept = [
+            line
+            for line in self.metrics()
+            if (line["stage"], line["variant"]) != (stage, variant)
+            or line["step"] <= step
+        ]
+        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    # Results ----------------------------------------------------------------
+
+    def results(self) -> dict[str, Any]:
+        """results.json as it stands; empty before the first stage ends."""
+        path = self.path / "results.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def add_result(self, stage: str, result: dict[str, Any], config: Config):
+        """Sets `stage` in results.json, beside what was run and on what."""
+        results = self.results() | {stage: result} | _provenance(config)
+        _replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+        self._lock.close()
+
+
+def _whole_lines(lines: Iterable[str]):
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes `text` so that a reader finds either the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _provenance(config: Config) -> dict[str, Any]:
+    import jax  # here, so that a wrong workdir is refused before jax starts
+
+    device = jax.devices()[0]
+    return {
+        "config": json.loads(config_lib.to_json(config)),
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "versions": {"python": sys.version.split()[0]}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": f"{device.device_kind} x {jax.device_count()}",
+        "cpus": os.cpu_count(),
+        "seed": config.seed,
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, "+dirty" if tracked files differ; None outside one."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+class _Tensorboard:
+    """clu's writer, imported only when asked for: it loads TensorFlow."""
+
+    def __init__(self, path: Path):
+        from simclr_jax import data
+
+        data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
+        from clu import metric_writers
+
+        self._create = lambda name: metric_writers.SummaryWriter(
+            str(path / "tensorboard" / name)
+        )
+        self._writers: dict[str, Any] = {}
+
+    def write(self, name: str, step: int, values: dict[str, Any]) -> None:
+        if name not in self._writers:
+            self._writers[name] = self._create(name)
+        scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
+        self._writers[name].write_scalars(step, scalars)
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+            writer.close()
