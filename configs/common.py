@@ -124,7 +124,7 @@ def get_config() -> Any:
     config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
     config.probe.epochs = 100
     config.probe.batch_size = 256
-    config.probe.optimizer = optimizer(schedule="cosine")
+    config.probe.optimizer = optimizer(lr=1e-2, schedule="cosine")
 
     # Fine-tuning of the whole network, against the same from scratch.
     config.finetune = ConfigDict()
