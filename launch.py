@@ -54,10 +54,18 @@ def parse(argv: list[str]):
 
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", None, "The recipe, configs/NAME.py[:variant].", flag_values=values
+        "config",
+        None,
+        "The recipe, configs/NAME.py[:variant].",
+        flag_values=values,
+        sys_argv=argv,
     )
     flags.DEFINE_string("workdir", None, "The folder of this run.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this text.", flag_values=values)
+    for arg in argv[1:]:
+        recipe = arg.removeprefix("--config=").split(":")[0]
+        if recipe != arg and not os.path.isfile(recipe):
+            raise RequestError(f"--config: no recipe {recipe!r}; see configs/")
     try:
         rest = values(argv)[1:]
         if values.help:
@@ -67,8 +75,7 @@ def parse(argv: list[str]):
     except Exception as error:  # config_flags raises whatever the recipe raised
         raise RequestError(_explain(error, argv)) from error
     if rest:
-        hint = f"; write --config.{rest[0]}" if "=" in rest[0] else ""
-        raise RequestError(f"{rest[0]}: not a flag{hint}")
+        raise RequestError(f"{rest[0]}: not a flag{_with_dashes(rest[0])}")
     if config is None:
         raise RequestError("--config: missing; for example --config=configs/demo.py")
     if not values.workdir:
@@ -78,7 +85,9 @@ def parse(argv: list[str]):
 
 def _explain(error: Exception, argv: list[str]) -> str:
     """One line that names the flag, of whatever absl or the recipe raised."""
-    text = " ".join(str(error).split())
+    # config_flags wraps what a recipe raises in the text of its traceback.
+    text = str(error).strip()
+    text = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())
     overrides = [re.match(r"--(config\.[\w.]+)(?:=(.*))?$", arg) for arg in argv[1:]]
     for match in filter(None, overrides):
         field, value = match.groups()
@@ -92,11 +101,23 @@ def _explain(error: Exception, argv: list[str]) -> str:
     return text
 
 
-def _similar(leaf: str) -> str:
+def _fields() -> list[str]:
     from configs import common
     from simclr_jax.config import flatten
 
-    leaves = {path.rsplit(".", 1)[-1] for path, _ in flatten(common.get_config())}
+    return [path for path, _ in flatten(common.get_config())]
+
+
+def _with_dashes(word: str) -> str:
+    """What `lr=3` was probably meant to be."""
+    name, equals, value = word.partition("=")
+    meant = [path for path in _fields() if f".{path}".endswith(f".{name}")]
+    shortest = min(meant, key=len, default="")
+    return f"; write --config.{shortest}={value}" if equals and meant else ""
+
+
+def _similar(leaf: str) -> str:
+    leaves = {path.rsplit(".", 1)[-1] for path in _fields()}
     close = difflib.get_close_matches(leaf, leaves, n=1)
     return f'; did you mean "{close[0]}"?' if close else "; see configs/common.py"
 

@@ -232,7 +232,8 @@ def _tfds_info(builder: Any, name: str) -> Info:
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     shape = getattr(image, "shape", None) or ()
-    if len(shape) != 3 or shape[-1] is None or image.np_dtype != np.uint8:
+    dtype = getattr(image, "np_dtype", None)
+    if len(shape) != 3 or shape[-1] is None or dtype != np.uint8:
         raise RequestError(
             f"config.data.name: {name} has no feature `image` of 8-bit images; it has "
             f"{', '.join(features)}"

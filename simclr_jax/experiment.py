@@ -47,8 +47,8 @@ def view(fields: Config, second: Config | None = None) -> augment.View:
 class Experiment:
     """A recipe and its workdir. What costs time is made when first asked for."""
 
-    def __init__(self, config: Config, workdir: Workdir):
-        self.config, self.workdir = config, workdir
+    def __init__(self, config: Config, workdir: Workdir, info: data.Info):
+        self.config, self.workdir, self._info = config, workdir, info
 
     # Keys and plans ---------------------------------------------------------
 
@@ -145,15 +145,17 @@ class Experiment:
             self.encoder,
             projector=self.projector,
             microbatch=self.config.microbatch or None,
-            num_examples=self.unlabelled.num_examples,
+            num_examples=_pretraining_images(self.config, self._info),
             **options,
         )
 
     def init(self) -> tuple[Any, Any]:
         """The method's `(params, model_state)` at step 0; jit it."""
-        size = self.config.augment.size
-        images = jnp.zeros([2, size, size, self.train.image_shape[-1]])
-        return self.method.init(self.key("init"), images)
+        return self.method.init(self.key("init"), self.blank(self.config.augment.size))
+
+    def blank(self, size: int) -> jax.Array:
+        """Two images of nothing, for shapes."""
+        return jnp.zeros([2, size, size, self._info.image_shape[-1]])
 
     @cached_property
     def random_init(self) -> tuple[Any, Any]:
@@ -217,6 +219,12 @@ class Experiment:
             yield batch
 
 
+def _pretraining_images(config: Config, info: data.Info) -> int:
+    fields = config.data
+    split = fields.pretrain_split or fields.train_split
+    return fields.limit or info.num_examples[split]
+
+
 def _load(config: Config, split: str, limit: int) -> data.Source:
     fields = config.data
     return data.load(
@@ -274,10 +282,13 @@ def _matching(abstract: Any, stored: Any, where: str) -> Any:
     return jnp.asarray(stored)
 
 
-def preflight(config: Config, workdir) -> None:
+def preflight(config: Config, workdir) -> data.Info:
     """Raises RequestError for what only the data or a checkpoint can tell.
 
     Reads sizes and file headers, no images, and writes nothing.
+
+    Returns:
+      What the data set says of itself.
     """
     fields = config.data
     info = data.describe(
@@ -294,12 +305,17 @@ def preflight(config: Config, workdir) -> None:
             raise RequestError(
                 f"config.data.{name}: no split {split!r}; there: {there}"
             )
+    if None in info.image_shape and not fields.stored_size:
+        raise RequestError(
+            f"config.data.stored_size: the images of {fields.name} vary in size; set "
+            "the side in pixels at which to store them"
+        )
     images = info.num_examples[pretrain_split]
     if fields.limit > images:
         raise RequestError(
             f"config.data.limit: {fields.limit} is more than the {images} images"
         )
-    images = fields.limit or images
+    images = _pretraining_images(config, info)
     labels = (
         images
         if pretrain_split == fields.train_split
@@ -317,6 +333,7 @@ def preflight(config: Config, workdir) -> None:
         if meta is None:
             raise RequestError(_no_checkpoint(directory))
         _check_network(meta, config, directory)
+    return info
 
 
 def _check_batch(

@@ -9,7 +9,6 @@ by the batch while training and by its running statistics in evaluation.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -152,13 +151,12 @@ def _train(
         experiment.encoder, experiment.projector, from_layer, source.num_classes
     )
     size = section.augment.size
-    images = jnp.zeros([1, size, size, source.image_shape[-1]])
     state, _ = fit(
         experiment.workdir,
         stage,
         variant,
         init=lambda params, model_state: network.start(
-            params, model_state, experiment.key("init"), images
+            params, model_state, experiment.key("init"), experiment.blank(size)
         ),
         init_args=start,
         loss_fn=make_loss(network, view(section.augment), size),

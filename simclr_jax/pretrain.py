@@ -28,14 +28,12 @@ def make_loss(
         key_views, key_method = jax.random.split(key)
         pair = augment.two_views(key_views, batch["image"], views=views, size=size)
         loss, (model_state, metrics) = method.loss(
-            params, model_state, key_method, pair, batch["index"]
+            params, model_state, key_method, pair, batch["index"], bool(num_classes)
         )
         metrics = {"loss": loss} | metrics
-        h = metrics.pop("h", None)
-        if num_classes and h is not None:
-            online, accuracy = _online_probe(
-                params["online_probe"], jax.lax.stop_gradient(h), batch["label"]
-            )
+        if num_classes:
+            h = jax.lax.stop_gradient(metrics.pop("h"))
+            online, accuracy = _online_probe(params["online_probe"], h, batch["label"])
             metrics |= {"online_loss": online, "online_accuracy": accuracy}
             loss = loss + online
         return loss, (model_state, metrics)
@@ -71,8 +69,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     def init():
         params, model_state = experiment.init()
         if online:
-            images = jnp.zeros([1, size, size, source.image_shape[-1]])
-            h = method.embed(params, model_state, images)["h"]
+            h = method.embed(params, model_state, experiment.blank(size))["h"]
             head = Classifier(num_classes).init(experiment.key("init"), h)
             params = params | {"online_probe": head["params"]}
         return params, model_state

@@ -28,11 +28,11 @@ def run(config: Config, path: str) -> None:
     Raises:
       RequestError, DivergedError, StoppedError, OSError.
     """
-    preflight(config, path)
+    info = preflight(config, path)
     catch_signals()
     workdir = Workdir(path, config)
     try:
-        experiment = Experiment(config, workdir)
+        experiment = Experiment(config, workdir, info)
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")

@@ -1,13 +1,14 @@
-"""Tests for data_tfds.py, and data.py over TFDS: sizes, labels, files that are wrong."""
+"""Tests for data_tfds.py, and data.py over TFDS: sizes, labels, damaged files."""
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_tfds import FORMATS, SIZE, constant, taken, write_tfds
 
-from simclr_jax import data
+from simclr_jax import data, data_tfds
 from simclr_jax.errors import RequestError
 
 
@@ -41,6 +42,16 @@ def test_images_of_any_size_are_stored_at_one(tmp_path, streaming):
         np.testing.assert_array_equal(image, expected)
 
 
+def test_resizing_averages_and_rounds():
+    # Every fourth column is 203. Sampling without antialiasing would miss it; the
+    # triangle of a 4-fold reduction gives any column 203 / 4 = 50.75 inside.
+    image = np.zeros((32, 32, 1), np.uint8)
+    image[:, ::4] = 203
+    small = data_tfds.resized(data.tensorflow(), image, 8).numpy()
+    assert small.dtype == np.uint8
+    np.testing.assert_array_equal(small[:, 1:7], np.full((8, 6, 1), 51))
+
+
 def test_unlabelled_examples_have_label_minus_one(tmp_path):
     splits = {"train": range(4), "unlabelled": range(4, 8)}
     folder = write_tfds(
@@ -65,6 +76,22 @@ def test_describe(folder):
     assert info.num_examples == {"train": 40, "test": 13}
     assert info.num_classes == len(info.class_names) == 10
     assert info.image_shape == (SIZE, SIZE, 3)
+
+
+def test_data_without_images_or_classes_are_refused():
+    from tensorflow_datasets import features
+
+    grey, deep = (
+        features.Image(shape=(8, 8, 1), dtype=t) for t in (np.uint8, np.uint16)
+    )
+    for fields, message in (
+        ({"text": features.Text()}, "no feature `image` .*; it has text"),
+        ({"image": deep}, "no feature `image` of 8-bit"),
+        ({"image": grey, "label": features.Scalar(np.int64)}, "not a class label"),
+    ):
+        info = SimpleNamespace(features=features.FeaturesDict(fields), splits={})
+        with pytest.raises(RequestError, match=rf"^config\.data\.name: .*{message}"):
+            data._tfds_info(SimpleNamespace(info=info), "tiny")
 
 
 def test_download_happens_on_request_only(tmp_path):
@@ -103,8 +130,13 @@ def test_download_happens_on_request_only(tmp_path):
     np.testing.assert_array_equal(source.labels, [-1] * 6)
 
 
-def test_tensorflow_sees_no_gpu():
-    assert data.tensorflow().config.get_visible_devices("GPU") == []
+def test_gpus_are_hidden_from_tensorflow(monkeypatch):
+    hidden = []
+    config = data.tensorflow().config
+    assert config.get_visible_devices("GPU") == []
+    monkeypatch.setattr(config, "set_visible_devices", lambda *a: hidden.append(a))
+    data.tensorflow.__wrapped__()
+    assert hidden == [([], "GPU")]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +167,8 @@ def test_damaged_files_are_named(tmp_path, kind, damage):
     content = bytearray(file.read_bytes())
     if damage == "missing":
         file.unlink()
+        with pytest.raises(RequestError, match=rf"lacks the file {file.name}"):
+            data.describe("tiny", data_dir=str(folder))
     elif damage == "truncated":
         file.write_bytes(content[: len(content) // 2])
     else:

@@ -248,8 +248,12 @@ def test_kernels_start_with_he_variance_over_fan_out(small):
         np.testing.assert_allclose(kernel.std(), (2 / fan_out) ** 0.5, rtol=0.15)
 
 
-def test_a_block_starts_as_its_shortcut(small):
-    encoder, variables, images = small
+@pytest.mark.parametrize("depth, last", [(18, 2), (50, 3)])
+def test_a_block_starts_as_its_shortcut(depth, last, monkeypatch):
+    monkeypatch.setitem(DEPTHS, depth, (2, 1))
+    encoder, images = ResNet(**{**SMALL, "depth": depth}), random_images()
+    variables = init(encoder, images)
+    convolutions = [f"conv{i}" for i in range(1, last + 1)]
     h = encode(encoder, variables, images)
     assert h.std() > 0.01
 
@@ -263,12 +267,10 @@ def test_a_block_starts_as_its_shortcut(small):
         }
 
     # The residual branches have no say ...
-    other_branches = edit(
-        lambda path, x: x[::-1] * 3 if path[1] in ("conv1", "conv2") else x
-    )
+    other_branches = edit(lambda path, x: x[::-1] * 3 if path[1] in convolutions else x)
     np.testing.assert_array_equal(encode(encoder, other_branches, images), h)
     # ... until the last gamma of each leaves 0.
-    opened = edit(lambda path, x: x + 1 if path[1:] == ["bn2", "scale"] else x)
+    opened = edit(lambda path, x: x + 1 if path[1:] == [f"bn{last}", "scale"] else x)
     assert abs(encode(encoder, opened, images) - h).max() > 0.01
 
 

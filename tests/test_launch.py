@@ -159,7 +159,7 @@ def test_killed_and_continued_equals_a_straight_run(
     process = launch(*recipe(npz), f"--workdir={workdir}", wait=False)
     wait_for(process, workdir, stage, number - 1)
     process.kill()
-    process.wait()
+    process.communicate()
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "pretrain", "variant": "", "st')
     again = launch(*recipe(npz), f"--workdir={workdir}")
@@ -245,7 +245,7 @@ REFUSALS = [
     ("--config.batch_size=many", "config.batch_size", "many"),
     ("--config.batch_size=1e3", "config.batch_size", "1e3"),
     ("batch_size=3", "batch_size=3", "--config.batch_size=3"),
-    ("lr=3", "lr=3"),
+    ("lr=3", "lr=3", "--config.optimizer.lr=3"),
     ("--learning_rate=3", "learning_rate"),
     ("--config.batch_size=-4", "config.batch_size", "-4"),
     ("--config.optimizer.lr=nan", "config.optimizer.lr", "nan"),

@@ -28,12 +28,12 @@ class Method(NamedTuple):
 
     Attributes:
       init: `(key, images [B, H, W, C]) -> (params, model_state)`.
-      loss: `(params, model_state, key, views, index=None) -> (loss [],
-        (model_state, metrics))`. `views` are two float arrays `[B, H, W, C]` in
-        [0, 1] of the same B images, `index [B]` their positions in the data
-        set. The returned model_state carries the new BatchNorm statistics.
-        `metrics` are scalars, and under `"h"` the first view's features
-        `[B, F]` without gradient, for whoever wants to probe them online.
+      loss: `(params, model_state, key, views, index=None, features=False) ->
+        (loss [], (model_state, metrics))`. `views` are two float arrays
+        `[B, H, W, C]` in [0, 1] of the same B images, `index [B]` their positions
+        in the data set. The returned model_state carries the new BatchNorm
+        statistics. `metrics` are scalars; with `features`, metrics["h"] is the
+        first view's h `[B, F]` without gradient, to be probed online.
       update: `(params, model_state, progress []) -> model_state`, after the
         optimizer; `progress` in [0, 1] is the share of training done.
       embed: `(params, model_state, images) -> {"h", "head_1", ..., "z"}`, each

@@ -47,7 +47,7 @@ def simclr(
         params, batch_stats = _network.init(key, encoder, projector, images)
         return params, {"batch_stats": batch_stats}
 
-    def loss(params, model_state, key, views, index=None):
+    def loss(params, model_state, key, views, index=None, features=False):
         del key, index  # nothing here is drawn, nothing is remembered
 
         def apply(images, batch_stats):
@@ -61,7 +61,8 @@ def simclr(
             z_a, z_b, temperature=temperature, block_size=block_size
         ).mean()
         metrics = _gauges(jax.lax.stop_gradient(z_a), jax.lax.stop_gradient(z_b))
-        metrics["h"] = jax.lax.stop_gradient(h)
+        if features:
+            metrics["h"] = jax.lax.stop_gradient(h)
         return value, (model_state | {"batch_stats": batch_stats}, metrics)
 
     def update(params, model_state, progress):

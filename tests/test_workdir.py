@@ -1,0 +1,140 @@
+"""Records that survive crashes, and recipes that may or may not continue."""
+
+import json
+
+import pytest
+import tiny_recipe
+
+from simclr_jax import config as config_lib
+from simclr_jax import report
+from simclr_jax.errors import RequestError
+from simclr_jax.workdir import Workdir, check
+
+
+@pytest.fixture
+def config():
+    config = tiny_recipe.get_config()
+    config.data.path = "x.npz"
+    return config
+
+
+@pytest.fixture
+def workdir(tmp_path, config):
+    opened = Workdir(tmp_path / "run", config)
+    yield opened
+    opened.close()
+
+
+def test_metrics_are_cut_back_to_a_step(workdir):
+    for step in (2, 4, 6):
+        workdir.record("pretrain", "", step, loss=float(step))
+    workdir.record("probe", "pretrained", 6, loss=0.5)
+    with (workdir.path / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "pretrain", "st')  # a crash in the middle of a line
+    workdir.cut_metrics("pretrain", "", step=4)
+    workdir.record("pretrain", "", 5, loss=5.0)
+    lines = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    seen = [(x["stage"], x["step"]) for x in map(json.loads, lines)]
+    assert seen == [("pretrain", 2), ("pretrain", 4), ("probe", 6), ("pretrain", 5)]
+
+
+def test_forget_drops_one_variant_only(workdir):
+    for variant in ("pretrained", "random_init"):
+        (workdir.checkpoints("probe", variant) / "3").mkdir(parents=True)
+        workdir.record("probe", variant, 3, loss=1.0)
+    workdir.forget("probe", "pretrained")
+    assert not workdir.checkpoints("probe", "pretrained").exists()
+    assert workdir.checkpoints("probe", "random_init").exists()
+    assert [x["variant"] for x in workdir.metrics()] == ["random_init"]
+
+
+def test_results_carry_what_was_run(workdir, config):
+    workdir.add_result("knn", {"top1": 0.5, "step": 3}, config)
+    workdir.add_result("probe", {"step": 3}, config)
+    results = workdir.results()
+    assert results["knn"] == {"top1": 0.5, "step": 3}
+    assert results["probe"] == {"step": 3}
+    assert results["seed"] == 0
+    assert results["config"]["encoder"]["depth"] == 18
+    assert {"jax", "flax", "optax"} <= set(results["versions"])
+
+
+FREE = {
+    "max_steps": 5,
+    "log_every": 7,
+    "checkpoint.every_steps": 9,
+    "stages": ("knn",),
+    "data.data_dir": "/elsewhere",
+    "tensorboard": True,
+}
+FIXED = {
+    "seed": 1,
+    "optimizer.lr": 0.5,
+    "augment.crop_scale": (0.5, 1.0),
+    "augment.second.blur": 0.5,
+    "data.limit": 10,
+    "finetune.from_layer": 1,
+}
+
+
+def changed(config, path, value):
+    *sections, leaf = path.split(".")
+    target = config
+    for section in sections:
+        target = target[section]
+    with target.unlocked():
+        target[leaf] = value
+    return config
+
+
+@pytest.mark.parametrize("path, value", FREE.items())
+def test_what_may_change_between_two_runs(workdir, config, path, value):
+    check(workdir.path, changed(config, path, value))
+
+
+@pytest.mark.parametrize("path, value", FIXED.items())
+def test_what_makes_another_experiment(workdir, config, path, value):
+    with pytest.raises(RequestError, match=f"config.{path}"):
+        check(workdir.path, changed(config, path, value))
+
+
+def test_a_second_run_on_one_workdir_is_refused(workdir, config):
+    with pytest.raises(RequestError, match="another run"):
+        Workdir(workdir.path, config)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo"])
+def test_every_recipe_is_valid_and_documented(name):
+    import importlib
+
+    file, _, variant = name.partition(":")
+    module = importlib.import_module(f"configs.{file}")
+    config = module.get_config(variant) if variant else module.get_config()
+    config_lib.validate(config)
+    assert f"--config=configs/{file}.py" in module.__doc__
+    # The published rows name results that the report has.
+    results = {
+        "finetune": {"label_fraction": 0.1},
+        "probe": {"label_fraction": 0.1, "layers": {}},
+        "knn": {"top1": 0.5},
+    }
+    for stage in ("finetune", "probe"):
+        for variant in ("pretrained", "random_init"):
+            results[stage][variant] = {"top1": 0.5, "top3": 0.75}
+    shown = [row for row in report.rows(results, config) if row.published]
+    assert len(shown) == len(config.published.rows)
+
+
+def test_every_field_has_a_rule_or_is_free_text():
+    """A new field without a rule would accept anything."""
+    from configs import common
+
+    free = {"pretrained", "data.name", "data.path", "data.data_dir"}
+    free |= {"data.train_split", "data.test_split", "data.pretrain_split"}
+    fields = config_lib.flatten(common.get_config())
+    unruled = {
+        path
+        for path, value in fields
+        if path not in config_lib._RULES and not isinstance(value, bool)
+    }
+    assert unruled - free == {"published.source", "published.rows"}
