@@ -6,7 +6,6 @@ config.
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +18,12 @@ from simclr_jax.config import Config
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
+from simclr_jax.preflight import (
+    check_network,
+    no_checkpoint,
+    pretraining_folder,
+    pretraining_images,
+)
 from simclr_jax.train import Plan, check_stop
 from simclr_jax.workdir import Workdir
 
@@ -33,7 +38,6 @@ _STREAMS = {
     "finetune": 5,
     "supervised": 6,
 }
-_FROM_CHECKPOINT = ("knn", "probe", "finetune")
 
 
 def view(fields: Config, second: Config | None = None) -> augment.View:
@@ -145,7 +149,7 @@ class Experiment:
             self.encoder,
             projector=self.projector,
             microbatch=self.config.microbatch or None,
-            num_examples=_pretraining_images(self.config, self._info),
+            num_examples=pretraining_images(self.config, self._info),
             **options,
         )
 
@@ -169,9 +173,9 @@ class Experiment:
         like = {"params": None, "model_state": None}
         restored = checkpoint.restore(directory, like)
         if restored is None:
-            raise RequestError(_no_checkpoint(directory))
+            raise RequestError(no_checkpoint(directory))
         step, items, meta = restored
-        _check_network(meta, self.config, directory)
+        check_network(meta, self.config, directory)
         abstract = jax.eval_shape(self.init)
         params = _matching(abstract[0], items["params"], "params")
         model_state = _matching(abstract[1], items["model_state"], "model_state")
@@ -219,12 +223,6 @@ class Experiment:
             yield batch
 
 
-def _pretraining_images(config: Config, info: data.Info) -> int:
-    fields = config.data
-    split = fields.pretrain_split or fields.train_split
-    return fields.limit or info.num_examples[split]
-
-
 def _load(config: Config, split: str, limit: int) -> data.Source:
     fields = config.data
     return data.load(
@@ -238,28 +236,6 @@ def _load(config: Config, split: str, limit: int) -> data.Source:
         streaming=fields.streaming,
         device_limit_gb=fields.device_limit_gb,
     )
-
-
-def pretraining_folder(config: Config, workdir) -> Path:
-    return Path(config.pretrained or workdir) / "checkpoints"
-
-
-def _no_checkpoint(directory) -> str:
-    return (
-        f"config.stages: no pretraining checkpoint in {directory}; add 'pretrain' or "
-        "name another workdir in config.pretrained"
-    )
-
-
-def _check_network(meta: dict, config: Config, directory) -> None:
-    for section in ("encoder", "projector"):
-        for name, value in config[section].items():
-            made = meta[section].get(name)
-            if made != value:
-                raise RequestError(
-                    f"config.{section}.{name}: the checkpoint in {directory} has "
-                    f"{made!r}, the recipe {value!r}"
-                )
 
 
 def _matching(abstract: Any, stored: Any, where: str) -> Any:
@@ -280,69 +256,3 @@ def _matching(abstract: Any, stored: Any, where: str) -> Any:
             f"{abstract.shape} in the recipe"
         )
     return jnp.asarray(stored)
-
-
-def preflight(config: Config, workdir) -> data.Info:
-    """Raises RequestError for what only the data or a checkpoint can tell.
-
-    Reads sizes and file headers, no images, and writes nothing.
-
-    Returns:
-      What the data set says of itself.
-    """
-    fields = config.data
-    info = data.describe(
-        fields.name,
-        path=fields.path,
-        data_dir=fields.data_dir,
-        download=fields.download,
-    )
-    pretrain_split = fields.pretrain_split or fields.train_split
-    for name in ("train_split", "test_split", "pretrain_split"):
-        split = fields[name] or pretrain_split
-        if split not in info.num_examples:
-            there = ", ".join(info.num_examples)
-            raise RequestError(
-                f"config.data.{name}: no split {split!r}; there: {there}"
-            )
-    if None in info.image_shape and not fields.stored_size:
-        raise RequestError(
-            f"config.data.stored_size: the images of {fields.name} vary in size; set "
-            "the side in pixels at which to store them"
-        )
-    images = info.num_examples[pretrain_split]
-    if fields.limit > images:
-        raise RequestError(
-            f"config.data.limit: {fields.limit} is more than the {images} images"
-        )
-    images = _pretraining_images(config, info)
-    labels = (
-        images
-        if pretrain_split == fields.train_split
-        else (info.num_examples[fields.train_split])
-    )
-    _check_batch(config, "pretrain", "", images)
-    _check_batch(config, "probe", "probe.", labels, config.probe.label_fraction)
-    _check_batch(
-        config, "finetune", "finetune.", labels, config.finetune.label_fraction
-    )
-    _check_batch(config, "supervised", "supervised.", labels)
-    if "pretrain" not in config.stages and set(config.stages) & set(_FROM_CHECKPOINT):
-        directory = pretraining_folder(config, workdir)
-        meta = checkpoint.read_meta(directory)
-        if meta is None:
-            raise RequestError(_no_checkpoint(directory))
-        _check_network(meta, config, directory)
-    return info
-
-
-def _check_batch(
-    config: Config, stage: str, prefix: str, images: int, fraction: float = 1.0
-) -> None:
-    available = round(fraction * images)
-    batch = config[prefix[:-1]].batch_size if prefix else config.batch_size
-    if stage in config.stages and batch > available:
-        raise RequestError(
-            f"config.{prefix}batch_size: {batch} is larger than the {available} "
-            f"images that {stage} trains on; lower it"
-        )

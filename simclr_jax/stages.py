@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from simclr_jax import checkpoint, finetune, pretrain, probe, report
+from simclr_jax import checkpoint, finetune, preflight, pretrain, probe, report
 from simclr_jax.config import Config
-from simclr_jax.experiment import Experiment, preflight, pretraining_folder
+from simclr_jax.experiment import Experiment
+from simclr_jax.preflight import FROM_CHECKPOINT, pretraining_folder
 from simclr_jax.train import catch_signals
 from simclr_jax.workdir import Workdir
 
@@ -18,8 +19,6 @@ _STAGES: dict[str, Stage] = {
     "finetune": finetune.finetune,
     "supervised": finetune.supervised,
 }
-# These use the newest pretraining checkpoint; a later one makes them out of date.
-_FROM_CHECKPOINT = ("knn", "probe", "finetune")
 
 
 def run(config: Config, path: str) -> None:
@@ -28,7 +27,7 @@ def run(config: Config, path: str) -> None:
     Raises:
       RequestError, DivergedError, StoppedError, OSError.
     """
-    info = preflight(config, path)
+    info = preflight.check(config, path)
     catch_signals()
     workdir = Workdir(path, config)
     try:
@@ -60,7 +59,7 @@ def _holds(experiment: Experiment, stage: str) -> bool:
     result = workdir.results().get(stage)
     if result is None or result["max_steps"] != config.max_steps:
         return False
-    if stage in _FROM_CHECKPOINT:
+    if stage in FROM_CHECKPOINT:
         steps = checkpoint.steps(pretraining_folder(config, workdir.path))
         return bool(steps) and steps[-1] == result["step"]
     return True

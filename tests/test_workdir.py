@@ -5,8 +5,6 @@ import json
 import pytest
 import tiny_recipe
 
-from simclr_jax import config as config_lib
-from simclr_jax import report
 from simclr_jax.errors import RequestError
 from simclr_jax.workdir import Workdir, check
 
@@ -101,40 +99,3 @@ def test_what_makes_another_experiment(workdir, config, path, value):
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):
     with pytest.raises(RequestError, match="another run"):
         Workdir(workdir.path, config)
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo"])
-def test_every_recipe_is_valid_and_documented(name):
-    import importlib
-
-    file, _, variant = name.partition(":")
-    module = importlib.import_module(f"configs.{file}")
-    config = module.get_config(variant) if variant else module.get_config()
-    config_lib.validate(config)
-    assert f"--config=configs/{file}.py" in module.__doc__
-    # The published rows name results that the report has.
-    results = {
-        "finetune": {"label_fraction": 0.1},
-        "probe": {"label_fraction": 0.1, "layers": {}},
-        "knn": {"top1": 0.5},
-    }
-    for stage in ("finetune", "probe"):
-        for variant in ("pretrained", "random_init"):
-            results[stage][variant] = {"top1": 0.5, "top3": 0.75}
-    shown = [row for row in report.rows(results, config) if row.published]
-    assert len(shown) == len(config.published.rows)
-
-
-def test_every_field_has_a_rule_or_is_free_text():
-    """A new field without a rule would accept anything."""
-    from configs import common
-
-    free = {"pretrained", "data.name", "data.path", "data.data_dir"}
-    free |= {"data.train_split", "data.test_split", "data.pretrain_split"}
-    fields = config_lib.flatten(common.get_config())
-    unruled = {
-        path
-        for path, value in fields
-        if path not in config_lib._RULES and not isinstance(value, bool)
-    }
-    assert unruled - free == {"published.source", "published.rows"}

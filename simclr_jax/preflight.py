@@ -1,0 +1,104 @@
+"""What only the data or a checkpoint can tell about a request, before it starts.
+
+Reads sizes and file headers, no images, and writes nothing.
+"""
+
+from pathlib import Path
+
+from simclr_jax import checkpoint, data
+from simclr_jax.config import Config
+from simclr_jax.errors import RequestError
+
+# Stages that use the newest pretraining checkpoint; a later one makes them out of date.
+FROM_CHECKPOINT = ("knn", "probe", "finetune")
+
+
+def check(config: Config, workdir) -> data.Info:
+    """Raises RequestError, naming the field, unless data and checkpoints fit.
+
+    Returns:
+      What the data set says of itself.
+    """
+    fields = config.data
+    info = data.describe(
+        fields.name,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        download=fields.download,
+    )
+    pretrain_split = fields.pretrain_split or fields.train_split
+    for name in ("train_split", "test_split", "pretrain_split"):
+        split = fields[name] or pretrain_split
+        if split not in info.num_examples:
+            there = ", ".join(info.num_examples)
+            raise RequestError(
+                f"config.data.{name}: no split {split!r}; there: {there}"
+            )
+    if None in info.image_shape and not fields.stored_size:
+        raise RequestError(
+            f"config.data.stored_size: the images of {fields.name} vary in size; set "
+            "the side in pixels at which to store them"
+        )
+    images = info.num_examples[pretrain_split]
+    if fields.limit > images:
+        raise RequestError(
+            f"config.data.limit: {fields.limit} is more than the {images} images"
+        )
+    images = pretraining_images(config, info)
+    same = pretrain_split == fields.train_split
+    labels = images if same else info.num_examples[fields.train_split]
+    _check_batch(config, "pretrain", "", images)
+    _check_batch(config, "probe", "probe.", labels, config.probe.label_fraction)
+    _check_batch(
+        config, "finetune", "finetune.", labels, config.finetune.label_fraction
+    )
+    _check_batch(config, "supervised", "supervised.", labels)
+    stages = [*config.stages, "pretrain"]
+    first = stages[: stages.index("pretrain")]  # what runs before any pretraining
+    if set(first) & set(FROM_CHECKPOINT):
+        directory = pretraining_folder(config, workdir)
+        meta = checkpoint.read_meta(directory)
+        if meta is None:
+            raise RequestError(no_checkpoint(directory))
+        check_network(meta, config, directory)
+    return info
+
+
+def _check_batch(
+    config: Config, stage: str, prefix: str, images: int, fraction: float = 1.0
+) -> None:
+    available = round(fraction * images)
+    batch = config[prefix[:-1]].batch_size if prefix else config.batch_size
+    if stage in config.stages and batch > available:
+        raise RequestError(
+            f"config.{prefix}batch_size: {batch} is larger than the {available} "
+            f"images that {stage} trains on; lower it"
+        )
+
+
+def pretraining_images(config: Config, info: data.Info) -> int:
+    fields = config.data
+    split = fields.pretrain_split or fields.train_split
+    return fields.limit or info.num_examples[split]
+
+
+def pretraining_folder(config: Config, workdir) -> Path:
+    return Path(config.pretrained or workdir) / "checkpoints"
+
+
+def no_checkpoint(directory) -> str:
+    return (
+        f"config.stages: no pretraining checkpoint in {directory}; add 'pretrain' or "
+        "name another workdir in config.pretrained"
+    )
+
+
+def check_network(meta: dict, config: Config, directory) -> None:
+    for section in ("encoder", "projector"):
+        for name, value in config[section].items():
+            made = meta[section].get(name)
+            if made != value:
+                raise RequestError(
+                    f"config.{section}.{name}: the checkpoint in {directory} has "
+                    f"{made!r}, the recipe {value!r}"
+                )

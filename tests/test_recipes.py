@@ -1,0 +1,129 @@
+"""The recipes as shipped: valid, documented, and ready for a GPU nobody has here."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from simclr_jax import config as config_lib
+from simclr_jax import data, finetune, pretrain, report, train
+from simclr_jax.experiment import Experiment, view
+
+RECIPES = ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo"]
+
+
+def load(name):
+    file, _, variant = name.partition(":")
+    module = importlib.import_module(f"configs.{file}")
+    return module, module.get_config(*filter(None, [variant]))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid_and_documented(name):
+    module, config = load(name)
+    config_lib.validate(config)
+    assert f"--config=configs/{name.partition(':')[0]}.py" in module.__doc__
+    # The published rows name results that the report has.
+    results = {
+        "finetune": {"label_fraction": 0.1},
+        "probe": {"label_fraction": 0.1, "layers": {}},
+        "knn": {"top1": 0.5},
+    }
+    for stage in ("finetune", "probe"):
+        for variant in ("pretrained", "random_init"):
+            results[stage][variant] = {"top1": 0.5, "top3": 0.75}
+    shown = [row for row in report.rows(results, config) if row.published]
+    assert len(shown) == len(config.published.rows)
+
+
+def test_every_field_has_a_rule_or_is_free_text():
+    """A new field without a rule would accept anything."""
+    from configs import common
+
+    free = {"pretrained", "data.name", "data.path", "data.data_dir"}
+    free |= {"data.train_split", "data.test_split", "data.pretrain_split"}
+    fields = config_lib.flatten(common.get_config())
+    unruled = {
+        path
+        for path, value in fields
+        if path not in config_lib._RULES and not isinstance(value, bool)
+    }
+    assert unruled - free == {"published.source", "published.rows"}
+
+
+def test_cifar10_is_the_experiment_it_says_it_is():
+    """Issue by issue the same figures: the paper's small-GPU experiment."""
+    _, config = load("cifar10")
+    fields = dict(config_lib.flatten(config))
+    expected = {
+        "encoder.depth": 50,
+        "encoder.width": 1.0,
+        "encoder.stem": "cifar",
+        "augment.flip": 0.5,
+        "augment.jitter": 0.8,
+        "augment.grayscale": 0.2,
+        "augment.blur": 0.0,
+        "augment.second.blur": None,
+        "method.name": "simclr",
+        "method.temperature": 0.5,
+        "optimizer.name": "adam",
+        "optimizer.lr": 1e-3,
+        "projector.dim": 1024,
+        "batch_size": 200,
+        "epochs": 50,
+        "finetune.label_fraction": 0.1,
+        "finetune.optimizer.name": "adam",
+        "finetune.optimizer.weight_decay": 1e-5,
+        "probe.label_fraction": 0.1,
+        "knn.k": 200,
+        "knn.temperature": 0.1,
+        "data.download": False,
+    }
+    assert {name: fields[name] for name in expected} == expected
+
+
+def experiment(name, **changes):
+    _, config = load(name)
+    config.update(changes)
+    info = data.Info("cifar10", {"train": 50_000, "test": 10_000}, 10, (), (32, 32, 3))
+    return Experiment(config, None, info)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_steps_of_cifar10_lower_for_cuda(precision):
+    recipe = experiment("cifar10", precision=precision)
+    config, method, size = recipe.config, recipe.method, recipe.config.augment.size
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    plan, total = recipe.plan(config, 50_000)
+    assert (plan.steps_per_epoch, total) == (250, 12_500)
+    tx, _ = recipe.optimizer(config, plan, total)
+    batch = {
+        "index": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+        "dataset": {
+            "image": jax.ShapeDtypeStruct((50_000, 32, 32, 3), jnp.uint8),
+            "label": jax.ShapeDtypeStruct((50_000,), jnp.int32),
+        },
+    }
+    views = (view(config.augment), view(config.augment, config.augment.second))
+    loss_fn = pretrain.make_loss(method, views, size, 0)
+    state = jax.eval_shape(lambda: train.init_state(*recipe.init(), tx))
+    lower(train.make_step(loss_fn, tx), state, key, batch)
+
+    network = finetune.Network(recipe.encoder, recipe.projector, 0, 10)
+
+    def start():
+        params, model_state = recipe.init()
+        fresh = network.start(
+            params, model_state, jax.random.key(0), recipe.blank(size)
+        )
+        return train.init_state(*fresh, tx)
+
+    loss_fn = finetune.make_loss(network, view(config.finetune.augment), size)
+    lower(train.make_step(loss_fn, tx), jax.eval_shape(start), key, batch)
+
+
+def lower(step, *args):
+    module = jax.export.export(step, platforms=["cuda"])(*args).mlir_module()
+    assert "callback" not in module  # no way back to the host
+    assert "tf.aliasing_output" in module or "jax.buffer_donor" in module  # donated
