@@ -34,7 +34,7 @@ types: .venv/ready-test
 	$(BIN)/pyright
 
 unit: .venv/ready-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf .venv runs/demo

@@ -136,8 +136,7 @@ def run(config, workdir: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    set_cpu_flags()
-    set_compilation_cache()
+    """Runs the command line; returns the exit code."""
     from simclr_jax.errors import DivergedError, RequestError, StoppedError
 
     try:
@@ -149,8 +148,23 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:  # what XLA raises
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        print(
+            f"error: {first}; lower config.batch_size, or set config.microbatch or "
+            "config.remat=True",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 
 if __name__ == "__main__":
+    set_cpu_flags()
+    set_compilation_cache()
+    from simclr_jax.signals import catch_signals
+
+    catch_signals()
     sys.exit(main(sys.argv))

@@ -136,6 +136,7 @@ _RULES: dict[str, Rule] = {
     "encoder.depth": _one_of(tuple(encoders.DEPTHS)),
     "encoder.width": _positive,
     "encoder.stem": _one_of(tuple(encoders.STEMS)),
+    "encoder.init_scheme": _one_of(tuple(encoders.INITS)),
     "projector.layers": _integer(0),
     "projector.hidden": _integer(1),
     "projector.dim": _integer(1),

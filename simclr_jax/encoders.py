@@ -5,8 +5,7 @@ torchvision's, weight for weight (ResNet v1.5: the bottleneck strides in its 3x3
 `sk=True` is SimCLRv2's: selective kernels (arXiv 1903.06586) with the stem and the
 shortcuts of ResNet-D (arXiv 1812.01187), as in google-research/simclr `resnet.py`.
 
-Numbers kept from SimCLR (arXiv 2002.05709): BatchNorm decay 0.9 and epsilon 1e-5, and
-gamma 0 in the last BatchNorm of each block, so that a block starts as its shortcut.
+BatchNorm has SimCLR's decay 0.9 and epsilon 1e-5 (arXiv 2002.05709).
 """
 
 from collections.abc import Callable
@@ -29,8 +28,26 @@ DEPTHS = {
 BASIC_DEPTHS = (18, 34)
 STEMS = ("imagenet", "cifar")
 
+# How kernels start, and gamma of each block's last BatchNorm. Under BatchNorm the scale
+# of a kernel changes nothing but the relative size of the optimizer's steps.
+INITS = {
+    # He over fan-out; at gamma 0 a block starts as its shortcut (SimCLR's code, whose
+    # kernels are LeCun's; torchvision with zero_init_residual).
+    "simclr": (
+        nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        nn.initializers.zeros,
+    ),
+    # What torch.nn's own layers start from, as in most small-GPU code: smaller kernels,
+    # and blocks that take part from the first step.
+    "pytorch": (
+        nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+        nn.initializers.ones,
+    ),
+}
+
 # A convolution or BatchNorm with its options already bound.
 Layer = Callable[..., Callable[[jax.Array], jax.Array]]
+Initializer = Callable[..., jax.Array]
 
 
 class ResNet(nn.Module):
@@ -49,6 +66,7 @@ class ResNet(nn.Module):
       stem: "imagenet" (7x7 stride 2, max-pool) or "cifar" (3x3, nothing else).
       dtype: of the convolutions and activations.
       remat: recompute each block in the backward pass instead of storing its inside.
+      init_scheme: how the weights start, one of `INITS`.
 
     Example:
       >>> encoder = ResNet(depth=18, width=0.25, stem="cifar")
@@ -64,6 +82,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    init_scheme: str = "simclr"
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:
@@ -73,6 +92,10 @@ class ResNet(nn.Module):
         if self.stem not in STEMS:
             raise ValueError(
                 f"stem {self.stem!r} is unknown; choose from {list(STEMS)}"
+            )
+        if self.init_scheme not in INITS:
+            raise ValueError(
+                f"init_scheme {self.init_scheme!r} is unknown; choose from {list(INITS)}"
             )
         channels = 64 * self.width
         if not (channels >= 1 and float(channels).is_integer()):
@@ -101,13 +124,9 @@ class ResNet(nn.Module):
         """
         if images.ndim != 4:
             raise ValueError(f"images must be [B, H, W, C], got {images.shape}")
-        # He initialisation over fan-out as in torchvision. (SimCLR's code has TF's
-        # default, LeCun over fan-in; under BatchNorm only the weight norm differs.)
+        kernel_init, last_gamma = INITS[self.init_scheme]
         conv = partial(
-            nn.Conv,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=kernel_init
         )
         norm = partial(
             nn.BatchNorm,
@@ -130,6 +149,7 @@ class ResNet(nn.Module):
                     sk=self.sk,
                     conv=conv,
                     norm=norm,
+                    last_gamma=last_gamma,
                     name=f"stage{stage}_block{i}",
                 )(x)
         return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
@@ -163,6 +183,7 @@ class _Block(nn.Module):
     sk: bool
     conv: Layer
     norm: Layer
+    last_gamma: Initializer
 
     def spatial(self, x: jax.Array, index: int) -> jax.Array:
         """The 3x3 convolution that strides, its BatchNorm and ReLU."""
@@ -199,7 +220,7 @@ class BasicBlock(_Block):
         shortcut = self.shortcut(x, self.filters)
         x = self.spatial(x, 1)
         x = self.conv(self.filters, (3, 3), padding=1, name="conv2")(x)
-        x = self.norm(scale_init=nn.initializers.zeros, name="bn2")(x)
+        x = self.norm(scale_init=self.last_gamma, name="bn2")(x)
         return nn.relu(x + shortcut)
 
 
@@ -213,7 +234,7 @@ class BottleneckBlock(_Block):
         x = nn.relu(self.norm(name="bn1")(x))
         x = self.spatial(x, 2)
         x = self.conv(4 * self.filters, (1, 1), name="conv3")(x)
-        x = self.norm(scale_init=nn.initializers.zeros, name="bn3")(x)
+        x = self.norm(scale_init=self.last_gamma, name="bn3")(x)
         return nn.relu(x + shortcut)
 
 

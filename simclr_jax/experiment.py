@@ -24,7 +24,8 @@ from simclr_jax.preflight import (
     pretraining_folder,
     pretraining_images,
 )
-from simclr_jax.train import Plan, check_stop
+from simclr_jax.signals import check_stop
+from simclr_jax.train import Plan
 from simclr_jax.workdir import Workdir
 
 # First fold of every key. A number stays with its purpose for good: changing one
@@ -135,6 +136,7 @@ class Experiment:
             stem=fields.stem,
             dtype=jnp.dtype(self.config.precision),
             remat=self.config.remat,
+            init_scheme=fields.init_scheme,
         )
 
     @cached_property

@@ -7,7 +7,7 @@ from simclr_jax import checkpoint, finetune, preflight, pretrain, probe, report
 from simclr_jax.config import Config
 from simclr_jax.experiment import Experiment
 from simclr_jax.preflight import FROM_CHECKPOINT, pretraining_folder
-from simclr_jax.train import catch_signals
+from simclr_jax.signals import check_stop
 from simclr_jax.workdir import Workdir
 
 Stage = Callable[[Experiment], dict[str, Any]]
@@ -28,7 +28,6 @@ def run(config: Config, path: str) -> None:
       RequestError, DivergedError, StoppedError, OSError.
     """
     info = preflight.check(config, path)
-    catch_signals()
     workdir = Workdir(path, config)
     try:
         experiment = Experiment(config, workdir, info)
@@ -42,6 +41,7 @@ def run(config: Config, path: str) -> None:
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:
     """Whether anything had to be done."""
+    check_stop()
     config, workdir = experiment.config, experiment.workdir
     if stage == "report":
         report.write(workdir, config)

@@ -2,8 +2,6 @@
 turns them into one jitted step, and `run` repeats it, records, saves and evaluates
 until the plan ends or a signal comes."""
 
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ import optax
 from simclr_jax import data
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.progress import Progress
+from simclr_jax.signals import check_stop
 
 # So many steps in a row without a finite loss and gradient end the training.
 _MAX_SKIPPED = 10
@@ -103,29 +102,6 @@ def make_step(
         return TrainState(number, params, model_state, opt_state, skipped), metrics
 
     return jax.jit(step, donate_argnums=0)
-
-
-_stop_signal: list[int] = []
-
-
-def catch_signals() -> None:
-    """SIGTERM and SIGINT ask the run to stop; a second one ends it at once."""
-
-    def ask(number: int, frame: object) -> None:
-        del frame
-        _stop_signal.append(number)
-        name = signal.Signals(number).name
-        print(f"\n{name}: saving, then stopping", file=sys.stderr, flush=True)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
-
-
-def check_stop() -> None:
-    """Raises StoppedError once a signal has asked for it; call it in any long loop."""
-    if _stop_signal:
-        raise StoppedError("stopped; the same command continues")
 
 
 def run(

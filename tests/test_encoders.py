@@ -248,6 +248,19 @@ def test_kernels_start_with_he_variance_over_fan_out(small):
         np.testing.assert_allclose(kernel.std(), (2 / fan_out) ** 0.5, rtol=0.15)
 
 
+def test_the_pytorch_scheme_starts_as_torch_conv2d_and_batchnorm():
+    """nn.Conv2d: U(-b, b) with b = 1 / sqrt(fan_in); nn.BatchNorm2d: gamma 1."""
+    encoder = ResNet(**SMALL, init_scheme="pytorch")
+    block = init(encoder, random_images())["params"]["stage2_block1"]
+    for layer, fan_in in [("conv1", 9 * 16), ("conv2", 9 * 32), ("shortcut_conv", 16)]:
+        kernel = block[layer]["kernel"]
+        assert abs(kernel).max() <= fan_in**-0.5
+        np.testing.assert_allclose(kernel.std(), (3 * fan_in) ** -0.5, rtol=0.1)
+    assert (block["bn2"]["scale"] == 1).all()
+    with pytest.raises(ValueError, match="init_scheme 'torch'.*simclr"):
+        ResNet(**SMALL, init_scheme="torch")
+
+
 @pytest.mark.parametrize("depth, last", [(18, 2), (50, 3)])
 def test_a_block_starts_as_its_shortcut(depth, last, monkeypatch):
     monkeypatch.setitem(DEPTHS, depth, (2, 1))

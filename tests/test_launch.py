@@ -199,16 +199,34 @@ def wait_for(process, workdir, stage, step):
     raise AssertionError(f"{stage} never reached step {step}")
 
 
-def test_streaming_trains_through_the_same_stages(npz, tmp_path):
+def test_streaming_trains_through_the_same_stages_and_tensorboard(npz, tmp_path):
     done = launch(
         *recipe(npz),
         f"--workdir={tmp_path / 'streamed'}",
         "--config.data.streaming=True",
         "--config.max_steps=3",
+        "--config.tensorboard=True",
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "streamed/results.json").read_text())
     assert {"pretrain", "knn", "probe", "finetune", "supervised"} <= set(results)
+    events = sorted((tmp_path / "streamed/tensorboard").rglob("events.out.*"))
+    assert {"pretrain", "finetune"} <= {
+        path.relative_to(tmp_path / "streamed/tensorboard").parts[0] for path in events
+    }
+    assert "loss" in scalars(events)
+
+
+def scalars(events):
+    """The names of all scalars in these event files, read by TensorBoard itself."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    return {
+        value.tag
+        for path in events
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    }
 
 
 def test_another_workdirs_encoder(straight, npz, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from simclr_jax import train
+from simclr_jax import signals, train
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.progress import Progress, duration
 
@@ -188,8 +188,8 @@ def test_stopping_in_an_evaluation_saves(monkeypatch):
     tx, recorder = optax.sgd(0.1), Recorder()
 
     def evaluate(state, step):
-        monkeypatch.setattr(train, "_stop_signal", [15])
-        train.check_stop()
+        monkeypatch.setattr(signals, "_received", [15])
+        signals.check_stop()
 
     with pytest.raises(StoppedError):
         recorder.run(
@@ -204,7 +204,7 @@ def test_a_stop_between_two_steps_saves_the_last_step(monkeypatch):
     def batches():
         for _ in range(6):
             yield jnp.asarray(TARGET)
-        monkeypatch.setattr(train, "_stop_signal", [15])
+        monkeypatch.setattr(signals, "_received", [15])
         yield jnp.asarray(TARGET)
 
     with pytest.raises(StoppedError):
