@@ -95,7 +95,8 @@ class ResNet(nn.Module):
             )
         if self.init_scheme not in INITS:
             raise ValueError(
-                f"init_scheme {self.init_scheme!r} is unknown; choose from {list(INITS)}"
+                f"init_scheme {self.init_scheme!r} is unknown; "
+                f"choose from {list(INITS)}"
             )
         channels = 64 * self.width
         if not (channels >= 1 and float(channels).is_integer()):

@@ -257,7 +257,7 @@ def test_the_pytorch_scheme_starts_as_torch_conv2d_and_batchnorm():
         assert abs(kernel).max() <= fan_in**-0.5
         np.testing.assert_allclose(kernel.std(), (3 * fan_in) ** -0.5, rtol=0.1)
     assert (block["bn2"]["scale"] == 1).all()
-    with pytest.raises(ValueError, match="init_scheme 'torch'.*simclr"):
+    with pytest.raises(ValueError, match=r"init_scheme 'torch'.*simclr"):
         ResNet(**SMALL, init_scheme="torch")
 
 
@@ -358,6 +358,7 @@ def test_sk_shortcut_averages_first(stride):
         sk=True,
         conv=functools.partial(nn.Conv, use_bias=False),
         norm=functools.partial(nn.BatchNorm, use_running_average=True, epsilon=0.0),
+        last_gamma=nn.initializers.zeros,
     )
     x = random_images(size=5, batch=1) - 0.5
     variables = jax.jit(block.init)(jax.random.key(1), x)
