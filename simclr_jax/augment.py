@@ -15,14 +15,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from simclr_jax import pixels
+
 Interval = tuple[float, float]
 
-# Candidate windows of a random crop, as many as torchvision's RandomResizedCrop tries.
-_ATTEMPTS = 10
 # Rec. 601 luma, with the digits of tf.image and torchvision.
 _LUMA = (0.2989, 0.587, 0.114)
-# Otherwise GPUs round the pixels in a product to the 10 bits of TF32.
-_PRECISION = jax.lax.Precision.HIGHEST
 
 
 class View(NamedTuple):
@@ -143,10 +141,10 @@ def random_resized_crop(
     _require_interval("scale", scale, most=1)
     _require_interval("ratio", ratio)
     batch, height, width, _ = images.shape
-    top, left, tall, wide = _windows(key, batch, height, width, scale, ratio)
-    rows = _bicubic_weights(top, tall, height, size)
-    columns = _bicubic_weights(left, wide, width, size)
-    return jnp.clip(_resample(images, rows, columns), 0, 1)
+    top, left, tall, wide = pixels.windows(key, batch, height, width, scale, ratio)
+    rows = pixels.bicubic_weights(top, tall, height, size)
+    columns = pixels.bicubic_weights(left, wide, width, size)
+    return jnp.clip(pixels.resample(images, rows, columns), 0, 1)
 
 
 def flip(key: jax.Array, images: jax.Array, *, probability: float = 0.5) -> jax.Array:
@@ -164,7 +162,7 @@ def flip(key: jax.Array, images: jax.Array, *, probability: float = 0.5) -> jax.
     _require_probability(probability)
     if probability == 0:
         return images
-    chosen = _uniform(key, len(images)) < probability
+    chosen = pixels.uniform(key, len(images)) < probability
     return _where(chosen, images[:, :, ::-1], images)
 
 
@@ -210,8 +208,8 @@ def color_jitter(
     if probability == 0 or not any(strengths):
         return images
     _require_colours(images.shape[-1])
-    draws = _uniform(key, 9, len(images))
-    jittered = _jitter(draws[:8], images, *strengths)
+    draws = pixels.uniform(key, 9, len(images))
+    jittered = pixels.jitter(draws[:8], images, *strengths)
     return _where(draws[8] < probability, jittered, images)
 
 
@@ -236,8 +234,8 @@ def grayscale(
     if images.shape[-1] == 1:
         return images
     weights = jnp.array(_LUMA, jnp.float32)[:, None]
-    luma = jnp.dot(images, weights, precision=_PRECISION)
-    return _where(_uniform(key, len(images)) < probability, luma, images)
+    luma = jnp.dot(images, weights, precision=pixels.PRECISION)
+    return _where(pixels.uniform(key, len(images)) < probability, luma, images)
 
 
 def gaussian_blur(
@@ -269,11 +267,13 @@ def gaussian_blur(
     if probability == 0:
         return images
     batch, height, width, _ = images.shape
-    draws = _uniform(key, 2, batch)
-    sigmas, radius = _between(draws[0], *sigma), height // 10 // 2
-    rows, columns = (_gaussian_weights(sigmas, n, radius) for n in (height, width))
+    draws = pixels.uniform(key, 2, batch)
+    sigmas, radius = pixels.between(draws[0], *sigma), height // 10 // 2
+    rows, columns = (
+        pixels.gaussian_weights(sigmas, n, radius) for n in (height, width)
+    )
     # A mean of ones can round to more than one.
-    blurred = jnp.clip(_resample(images, rows, columns), 0, 1)
+    blurred = jnp.clip(pixels.resample(images, rows, columns), 0, 1)
     return _where(draws[1] < probability, blurred, images)
 
 
@@ -305,7 +305,7 @@ def solarize(
     if probability == 0:
         return images
     inverted = jnp.where(images < threshold, images, 1 - images)
-    return _where(_uniform(key, len(images)) < probability, inverted, images)
+    return _where(pixels.uniform(key, len(images)) < probability, inverted, images)
 
 
 def center(images: jax.Array, *, size: int) -> jax.Array:
@@ -330,7 +330,7 @@ def center(images: jax.Array, *, size: int) -> jax.Array:
     top, left = (height - side) // 2, (width - side) // 2
     window = images[:, top : top + side, left : left + side]
     shape = (batch, size, size, channels)
-    resized = jax.image.resize(window, shape, "cubic", precision=_PRECISION)
+    resized = jax.image.resize(window, shape, "cubic", precision=pixels.PRECISION)
     return jnp.clip(resized, 0, 1)
 
 
@@ -358,151 +358,9 @@ def _batch(images):
     return to_float(images)
 
 
-def _uniform(key, *shape):
-    """U(0, 1) in float32, whatever jax_enable_x64 says.
-
-    Each operation draws all it needs at once: every call to the generator adds some
-    0.1 s to the compilation on a CPU, and 30 of them were half of it.
-    """
-    return jax.random.uniform(key, shape, jnp.float32)
-
-
-def _between(draw, low, high):
-    """U(0, 1) -> U(low, high)."""
-    return low + draw * (high - low)
-
-
 def _where(chosen, changed, images):
     """Takes the images that are `chosen` [B] from `changed`."""
     return jnp.where(chosen[:, None, None, None], changed, images)
-
-
-def _windows(key, batch, height, width, scale, ratio):
-    """Random windows as whole numbers in float32 [B]: top, left, height, width."""
-    draws = _uniform(key, 2 * _ATTEMPTS + 2, batch)
-    low, high = ratio
-    area = _between(draws[:_ATTEMPTS], *scale) * (height * width)
-    log_ratio = _between(draws[_ATTEMPTS:-2], math.log(low), math.log(high))
-    tall = jnp.round(jnp.sqrt(area * jnp.exp(-log_ratio)))
-    wide = jnp.round(jnp.sqrt(area * jnp.exp(log_ratio)))
-    fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
-    first, found = jnp.argmax(fits, axis=0, keepdims=True), jnp.any(fits, axis=0)
-
-    def place(side, draw, total, fallback):
-        side = jnp.take_along_axis(side, first, axis=0)[0]
-        side = jnp.where(found, side, min(total, max(1, round(fallback))))
-        room = total - side
-        return side, jnp.floor(jnp.where(found, draw * (room + 1), room / 2))
-
-    tall, top = place(tall, draws[-2], height, width / low)
-    wide, left = place(wide, draws[-1], width, height * high)
-    return top, left, tall, wide
-
-
-def _bicubic_weights(start, extent, total, size):
-    """Weights [B, size, total] that resize pixels start..start+extent to `size`.
-
-    Keys' cubic kernel with a = -0.5, the one of PIL, TensorFlow and jax.image, with
-    pixel centres at k + 0.5; widened by the scale when that shrinks the window.
-    """
-    start, extent = start[:, None, None], extent[:, None, None]
-    step = extent / size
-    pixel = jnp.arange(total, dtype=jnp.float32)[None, None, :]
-    centre = start + (jnp.arange(size, dtype=jnp.float32)[None, :, None] + 0.5) * step
-    x = jnp.abs(pixel + 0.5 - centre) / jnp.maximum(step, 1)
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights = jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
-    inside = (pixel >= start) & (pixel < start + extent)
-    weights = jnp.where(inside, weights, 0)
-    return weights / weights.sum(axis=2, keepdims=True)
-
-
-def _gaussian_weights(sigma, total, radius):
-    """Weights [B, total, total] of a Gaussian cut at `radius`; rows sum to 1."""
-    pixel = jnp.arange(total, dtype=jnp.float32)
-    distance = (pixel[:, None] - pixel[None, :])[None]
-    weights = jnp.exp(-0.5 * (distance / sigma[:, None, None]) ** 2)
-    weights = jnp.where(jnp.abs(distance) <= radius, weights, 0)
-    return weights / weights.sum(axis=2, keepdims=True)
-
-
-def _resample(images, rows, columns):
-    """[B, H, W, C] by [B, h, H] and [B, w, W] -> [B, h, w, C]."""
-    tall = jnp.einsum("bsh,bhwc->bswc", rows, images, precision=_PRECISION)
-    return jnp.einsum("btw,bswc->bstc", columns, tall, precision=_PRECISION)
-
-
-def _jitter(draws, images, brightness, contrast, saturation, hue):
-    """The four colour operations on every image, by draws [8, B] from U(0, 1)."""
-    batch, _, _, channels = images.shape
-    in_rgb = brightness > 0 or contrast > 0
-    in_hsv = (saturation > 0 or hue > 0) and channels == 3
-    draws = draws[:, :, None]
-    bright, spread, vivid = (
-        _between(draw, max(0, 1 - strength), 1 + strength)
-        for draw, strength in zip(
-            draws[:3], (brightness, contrast, saturation), strict=True
-        )
-    )
-    turn = _between(draws[3], -hue, hue)
-    # The order is that of four random times. Saturation and hue commute, so only the
-    # gap matters in which each falls: before, between or after the other two.
-    at_bright, at_spread, at_vivid, at_turn = draws[4:]
-    bright_round = jnp.where(at_bright < at_spread, 1, 2)
-    vivid_round, turn_round = (
-        jnp.where(at > at_bright, 1, 0) + jnp.where(at > at_spread, 1, 0)
-        for at in (at_vivid, at_turn)
-    )
-
-    def one_round(planes, i):
-        if in_rgb:
-            gain = jnp.where(bright_round == i, bright, 1)
-            stretch = jnp.where(3 - bright_round == i, spread, 1)
-            planes = [_adjust_rgb(plane, gain, stretch) for plane in planes]
-        if in_hsv:
-            scale = jnp.where(vivid_round == i, vivid, 1)
-            planes = _adjust_hsv(*planes, scale, jnp.where(turn_round == i, turn, 0))
-        return tuple(planes), None
-
-    # Branching per image would run every branch for every image; in three rounds each
-    # operation that is not an image's turn is neutral. A loop, because XLA on the CPU
-    # recomputes the first rounds inside the last when unrolled; channels apart, as
-    # [B, H*W], because that vectorises several times better there.
-    planes = tuple(images[..., c].reshape(batch, -1) for c in range(channels))
-    rounds = jnp.arange(0 if in_hsv else 1, 3)
-    planes, _ = jax.lax.scan(one_round, planes, rounds)
-    return jnp.stack(planes, axis=-1).reshape(images.shape)
-
-
-def _adjust_rgb(plane, gain, stretch):
-    """Scales by `gain`, the distance from the mean by `stretch`: [B, N] and [B, 1]."""
-    mean = plane.mean(axis=1, keepdims=True)
-    return jnp.clip(gain * (stretch * plane + (1 - stretch) * mean), 0, 1)
-
-
-def _adjust_hsv(red, green, blue, scale, turn):
-    """Scales saturation by `scale` and turns hue, both [B, 1], of channels [B, N].
-
-    A channel is value - chroma * ramp(hue), each with its own ramp, and chroma is
-    saturation * value: only chroma and hue change, and the result stays in [0, value].
-    """
-    value = jnp.maximum(jnp.maximum(red, green), blue)
-    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
-    unit = 1 / jnp.where(chroma > 0, chroma, 1)
-    hue = jnp.where(
-        value == red,
-        (green - blue) * unit,
-        jnp.where(value == green, 2 + (blue - red) * unit, 4 + (red - green) * unit),
-    )
-    hue = hue + 6 * turn
-    hue = hue - 6 * jnp.floor(hue / 6)  # in [0, 6]: red 0, green 2, blue 4
-    chroma = jnp.minimum(scale * chroma, value)
-    return (
-        value - chroma * jnp.clip(2 - jnp.abs(hue - 3), 0, 1),
-        value - chroma * jnp.clip(jnp.abs(hue - 2) - 1, 0, 1),
-        value - chroma * jnp.clip(jnp.abs(hue - 4) - 1, 0, 1),
-    )
 
 
 def _require_probability(value):

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from simclr_jax import augment as A
+from simclr_jax import pixels
 
 KEY = jax.random.key(7)
 EVERYTHING = A.View(
@@ -78,7 +79,7 @@ def assert_uniform(values, low, high):
 
 def windows(*arguments):
     """[4, B]: top, left, height, width of random_resized_crop's windows under KEY."""
-    draw = jax.jit(A._windows, static_argnums=range(1, 6))
+    draw = jax.jit(pixels.windows, static_argnums=range(1, 6))
     return np.stack(draw(KEY, *arguments))
 
 
@@ -158,6 +159,15 @@ def test_views_have_settings_of_their_own_and_steps_draws_of_their_own():
     shares = (np.stack([plain, flipped, inverted, both]) < 1e-5).mean(1)
     np.testing.assert_allclose(shares, 0.25, atol=0.1)
     assert math.isclose(shares.sum(), 1)
+
+
+def test_a_view_hands_scale_and_ratio_to_the_crop():
+    # A quarter of the area at a quarter of the ratio: windows 8 high and 2 wide.
+    rows = np.broadcast_to(noise(8, 1, 1), (5, 8, 8, 1))
+    view = NOTHING._replace(crop_scale=(0.25, 0.25), crop_ratio=(0.25, 0.25))
+    np.testing.assert_allclose(
+        call(A.augment, rows, view=view, size=8), rows, atol=1e-6
+    )
 
 
 def test_jitted_sharded_and_eager_results_are_the_same():
