@@ -39,6 +39,8 @@ def check(config: Config, workdir) -> data.Info:
             f"config.data.stored_size: the images of {fields.name} vary in size; set "
             "the side in pixels at which to store them"
         )
+    if not info.num_classes:
+        _refuse_labelled_stages(config)
     images = info.num_examples[pretrain_split]
     if fields.limit > images:
         raise RequestError(
@@ -62,6 +64,21 @@ def check(config: Config, workdir) -> data.Info:
             raise RequestError(no_checkpoint(directory))
         check_network(meta, config, directory)
     return info
+
+
+def _refuse_labelled_stages(config: Config) -> None:
+    name = config.data.name
+    labelled = [s for s in config.stages if s not in ("pretrain", "report")]
+    if labelled:
+        raise RequestError(
+            f"config.stages: {labelled[0]} needs labels and {name} has none; take "
+            "--config.stages=\"('pretrain','report')\""
+        )
+    if config.probe.every_epochs:
+        raise RequestError(
+            f"config.probe.every_epochs: kNN and probe need labels and {name} has "
+            "none; set 0"
+        )
 
 
 def _check_batch(

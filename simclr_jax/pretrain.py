@@ -62,7 +62,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     )
     tx, schedule = experiment.optimizer(config, plan, total)
     method = experiment.method
-    online = config.probe.online and bool((source.labels >= 0).any())
+    online = config.probe.online and source.num_classes > 0
     num_classes = source.num_classes if online else 0
     size = config.augment.size
 

@@ -247,6 +247,25 @@ def test_another_workdirs_encoder(straight, npz, tmp_path):
     expect_refusal(refused, tmp_path / "b", "config.encoder.width", "0.0625")
 
 
+def test_images_without_labels_are_pretrained_on(npz, tmp_path):
+    """And what would need labels is refused before anything runs."""
+    with np.load(npz) as archive:
+        images = {k: archive[k] for k in ("train_images", "test_images")}
+    np.savez(tmp_path / "images.npz", **images)
+    flags = recipe(tmp_path / "images.npz")
+    pretrain = "--config.stages=('pretrain','report')"
+    workdir = tmp_path / "run"
+    expect_refusal(launch(*flags, f"--workdir={workdir}"), workdir, "labels")
+    done = launch(*flags, f"--workdir={workdir}", pretrain)
+    expect_refusal(done, workdir, "config.probe.every_epochs", "set 0")
+    flags += [pretrain, "--config.probe.every_epochs=0", "--config.max_steps=2"]
+    done = launch(*flags, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["pretrain"]["step"] == 2
+    assert all("online_loss" not in line for line in lines(workdir))
+
+
 def expect_refusal(done, workdir, *words):
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
