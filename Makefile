@@ -21,19 +21,19 @@ EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
 .PHONY: demo test lint types unit clean
 
-demo: .venv/ready-demo
+demo: .venv/ready-$(JAX)-demo
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=runs/demo
 
 test: lint types unit
 
-lint: .venv/ready-test
+lint: .venv/ready-$(JAX)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/ready-test
-	$(BIN)/pyright
+types: .venv/ready-$(JAX)-test
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
-unit: .venv/ready-test
+unit: .venv/ready-$(JAX)-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean:
@@ -42,9 +42,10 @@ clean:
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	  f"simclr_jax needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv module is \
+	  missing or broken (on Debian: apt install python3-venv)" >&2; exit 1; }
 
-.venv/ready-%: .venv/bin/python pyproject.toml constraints.txt
+.venv/ready-$(JAX)-%: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the pinned packages ($*, jax for $(JAX)) into .venv ..."
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)$*]'
 	@touch $@

@@ -5,15 +5,17 @@ fields at once is in `validate`. A message names the field, the value and what
 would be accepted.
 """
 
+import difflib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from simclr_jax import encoders, heads, methods, optim
+from simclr_jax import encoders, heads, methods, optim, rules
 from simclr_jax.errors import RequestError
+from simclr_jax.rules import Rule
 
 # A ConfigDict. Its fields are checked here, at run time; to a type checker each of them
 # could be anything a ConfigDict holds.
@@ -34,40 +36,16 @@ _FREE = (
     "published.",
     "data.data_dir",
     "data.download",
+    "data.path",
 )
 
-Rule = Callable[[Any], str | None]  # what would be accepted, or None if it is fine
 
-
-def _integer(low: int) -> Rule:
-    return lambda value: None if value >= low else f"an integer of at least {low}"
-
-
-def _number(low: float, high: float = math.inf, *, open_low: bool = False) -> Rule:
-    def rule(value: float) -> str | None:
-        if (low < value if open_low else low <= value) and value <= high:
-            return None
-        if high == math.inf:
-            return f"a number {'above' if open_low else 'of at least'} {low:g}"
-        return f"a number {'above' if open_low else 'from'} {low:g} to {high:g}"
-
-    return rule
-
-
-def _one_of(names: tuple) -> Rule:
-    listed = ", ".join(map(str, names))
-    return lambda value: None if value in names else f"one of: {listed}"
-
-
-def _interval(low: float, high: float = math.inf) -> Rule:
-    def rule(value: tuple) -> str | None:
-        numbers = all(isinstance(x, int | float) for x in value)
-        if len(value) == 2 and numbers and low < value[0] <= value[1] <= high:
-            return None
-        limit = "" if high == math.inf else f" <= {high:g}"
-        return f"two numbers, {low:g} < first <= second{limit}"
-
-    return rule
+def _published(value: tuple) -> str | None:
+    for row in value:
+        numbers = isinstance(row, tuple) and len(row) == 3 and row[1:]
+        if not numbers or any(isinstance(x, str) for x in numbers):
+            return "rows of (name, top-1, top-3), in percent or None"
+    return None
 
 
 def _stages(value: tuple) -> str | None:
@@ -77,44 +55,43 @@ def _stages(value: tuple) -> str | None:
     return None
 
 
-_fraction = _number(0, 1)
-_positive = _number(0, open_low=True)
+_fraction = rules.number(0, 1)
+_positive = rules.number(0, open_low=True)
 
 _OPTIMIZER: dict[str, Rule] = {
-    "name": _one_of(optim.OPTIMIZERS),
+    "name": rules.one_of(optim.OPTIMIZERS),
     "lr": _positive,
-    "lr_scaling": _one_of(optim.LR_SCALINGS),
-    "weight_decay": _number(0),
-    "warmup_epochs": _number(0),
-    "schedule": _one_of(optim.SCHEDULES),
+    "lr_scaling": rules.one_of(optim.LR_SCALINGS),
+    "weight_decay": rules.number(0),
+    "warmup_epochs": rules.number(0),
+    "schedule": rules.one_of(optim.SCHEDULES),
     "momentum": lambda v: None if 0 <= v < 1 else "a number from 0 to below 1",
 }
 _VIEW: dict[str, Rule] = {
-    "size": _integer(8),
-    "crop_scale": _interval(0, 1),
-    "crop_ratio": _interval(0),
+    "size": rules.integer(8),
+    "crop_scale": rules.interval(0, 1),
+    "crop_ratio": rules.interval(0),
     "flip": _fraction,
     "jitter": _fraction,
-    "brightness": _number(0),
-    "contrast": _number(0),
-    "saturation": _number(0),
-    "hue": _number(0, 0.5),
+    "brightness": rules.number(0),
+    "contrast": rules.number(0),
+    "saturation": rules.number(0),
+    "hue": rules.number(0, 0.5),
     "grayscale": _fraction,
     "blur": _fraction,
-    "blur_sigma": _interval(0),
+    "blur_sigma": rules.interval(0),
     "solarize": _fraction,
     "solarize_threshold": _fraction,
 }
 
 
 def _labelled_stage() -> dict[str, Rule]:
-    return {"label_fraction": _number(0, 1, open_low=True)} | _trained_stage()
+    return {"label_fraction": rules.number(0, 1, open_low=True)} | _trained_stage()
 
 
 def _trained_stage() -> dict[str, Rule]:
-    rules: dict[str, Rule] = {"epochs": _integer(1), "batch_size": _integer(1)}
-    rules |= {f"optimizer.{name}": rule for name, rule in _OPTIMIZER.items()}
-    return rules
+    own = {"epochs": rules.integer(1), "batch_size": rules.integer(1)}
+    return own | _under("optimizer", _OPTIMIZER)
 
 
 def _under(prefix: str, rules: dict[str, Rule]) -> dict[str, Rule]:
@@ -122,42 +99,43 @@ def _under(prefix: str, rules: dict[str, Rule]) -> dict[str, Rule]:
 
 
 _RULES: dict[str, Rule] = {
-    "seed": _integer(0),
+    "seed": rules.integer(0, 2**32 - 1),
     "stages": _stages,
-    "batch_size": _integer(2),
-    "microbatch": _integer(0),
-    "epochs": _integer(1),
-    "max_steps": _integer(0),
-    "precision": _one_of(PRECISIONS),
-    "log_every": _integer(1),
-    "eval_batch_size": _integer(1),
-    "method.name": _one_of(methods.names()),
+    "batch_size": rules.integer(2),
+    "microbatch": rules.integer(0),
+    "epochs": rules.integer(1),
+    "max_steps": rules.integer(0),
+    "precision": rules.one_of(PRECISIONS),
+    "log_every": rules.integer(1),
+    "eval_batch_size": rules.integer(1),
+    "method.name": rules.one_of(methods.names()),
     "method.temperature": _positive,
-    "encoder.depth": _one_of(tuple(encoders.DEPTHS)),
+    "encoder.depth": rules.one_of(tuple(encoders.DEPTHS)),
     "encoder.width": _positive,
-    "encoder.stem": _one_of(tuple(encoders.STEMS)),
-    "encoder.init_scheme": _one_of(tuple(encoders.INITS)),
-    "projector.layers": _integer(0),
-    "projector.hidden": _integer(1),
-    "projector.dim": _integer(1),
-    "projector.activation": _one_of(tuple(heads.ACTIVATIONS)),
+    "encoder.stem": rules.one_of(tuple(encoders.STEMS)),
+    "encoder.init_scheme": rules.one_of(tuple(encoders.INITS)),
+    "projector.layers": rules.integer(0),
+    "projector.hidden": rules.integer(1),
+    "projector.dim": rules.integer(1),
+    "projector.activation": rules.one_of(tuple(heads.ACTIVATIONS)),
     **_under("optimizer", _OPTIMIZER),
     **_under("augment", _VIEW),
     **_under("augment.second", _VIEW),
-    "data.limit": _integer(0),
-    "data.stored_size": _integer(0),
-    "data.device_limit_gb": _number(0),
-    "probe.every_epochs": _integer(0),
+    "data.limit": rules.integer(0),
+    "data.stored_size": rules.integer(0),
+    "data.device_limit_gb": rules.number(0),
+    "probe.every_epochs": rules.integer(0),
     **_under("probe", _labelled_stage()),
     **_under("finetune", _labelled_stage()),
-    "finetune.from_layer": _integer(0),
+    "finetune.from_layer": rules.integer(0),
     **_under("finetune.augment", _VIEW),
     **_under("supervised", _trained_stage()),
     **_under("supervised.augment", _VIEW),
-    "knn.k": _integer(1),
+    "knn.k": rules.integer(1),
     "knn.temperature": _positive,
-    "checkpoint.every_steps": _integer(1),
-    "checkpoint.keep": _integer(1),
+    "checkpoint.every_steps": rules.integer(1),
+    "checkpoint.keep": rules.integer(1),
+    "published.rows": _published,
 }
 
 
@@ -170,8 +148,32 @@ def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def validate(config: Config) -> None:
-    """Raises RequestError, naming the field, unless `config` can be run."""
+def similar(path: str, paths: Iterable[str]) -> str:
+    """`; did you mean ...?` for a field that isn't there, "" if nothing is near."""
+    leaf = path.rsplit(".", 1)[-1]
+    others = [known for known in paths if known != path]
+    same = [known for known in others if known.rsplit(".", 1)[-1] == leaf]
+    near = same or difflib.get_close_matches(path, others, n=1)
+    return f"; did you mean {min(near, key=len)}?" if near else ""
+
+
+def validate(config: Config, known: Config) -> None:
+    """Raises RequestError, naming the field, unless `config` can be run.
+
+    Args:
+      known: configs/common.py's, which has every field there is.
+    """
+    fields = [path for path, _ in flatten(known)]
+    given = [path for path, _ in flatten(config)]
+    for path in given:
+        if path not in fields:
+            raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
+    for path in fields:
+        if path not in given:
+            raise RequestError(
+                f"config.{path}: the recipe lacks this field; start it from "
+                "configs.common.get_config()"
+            )
     for path, value in flatten(config):
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):

@@ -204,9 +204,14 @@ def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
     Returns:
       (train, test), float32. A feature that is constant on `train` becomes 0 there.
     """
-    mean = train.mean(0, keepdims=True, dtype=np.float64)
-    scale = train.std(0, keepdims=True, dtype=np.float64) + 1e-6
-    return tuple(((x - mean) / scale).astype(np.float32) for x in (train, test))
+    # Sums in float64, the arrays themselves never: they may be most of the memory.
+    mean = train.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
+    centred, test = train - mean, test - mean
+    variance = np.einsum("nd,nd->d", centred, centred, dtype=np.float64) / len(train)
+    scale = (np.sqrt(variance) + 1e-6).astype(np.float32)[None]
+    centred /= scale
+    test /= scale
+    return centred, test
 
 
 def _check_labels(labels: np.ndarray, num_classes: int) -> None:

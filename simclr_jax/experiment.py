@@ -49,6 +49,10 @@ def view(fields: Config, second: Config | None = None) -> augment.View:
     return augment.View(**chosen)
 
 
+# What downstream stages take from a checkpoint.
+_NETWORK = ("encoder", "projector")
+
+
 class Experiment:
     """A recipe and its workdir. What costs time is made when first asked for."""
 
@@ -65,9 +69,19 @@ class Experiment:
         """The seed of a stage's data order."""
         return (self.config.seed, _STREAMS["data"], _STREAMS[stage])
 
-    def plan(self, section: Config, num_examples: int) -> tuple[Plan, int]:
-        """`(plan, total steps)` for the section's epochs over `num_examples`."""
+    def _section(self, stage: str) -> Config:
+        return self.config if stage == "pretrain" else self.config[stage]
+
+    def plan(self, stage: str, num_examples: int) -> tuple[Plan, int]:
+        """`(plan, total steps)` for the stage's epochs over `num_examples`."""
+        section = self._section(stage)
         per_epoch = num_examples // section.batch_size
+        if not per_epoch:
+            where = "" if stage == "pretrain" else f"{stage}."
+            raise RequestError(
+                f"config.{where}batch_size: {section.batch_size} is larger than the "
+                f"{num_examples} images that {stage} trains on; lower it"
+            )
         total = per_epoch * section.epochs
         limit = self.config.max_steps
         plan = Plan(
@@ -80,9 +94,9 @@ class Experiment:
         return plan, total
 
     def optimizer(
-        self, section: Config, plan: Plan, total: int
+        self, stage: str, plan: Plan, total: int
     ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        fields = dict(section.optimizer)
+        fields = dict(self._section(stage).optimizer)
         warmup = round(fields.pop("warmup_epochs") * plan.steps_per_epoch)
         return optim.make(
             batch_size=plan.batch_size,
@@ -111,6 +125,17 @@ class Experiment:
     @cached_property
     def test(self) -> data.Source:
         return _load(self.config, self.config.data.test_split, 0)
+
+    def require_labels(self) -> None:
+        """Raises RequestError unless both splits have labels, before hours of work."""
+        for split in ("train", "test"):
+            if not (getattr(self, split).labels >= 0).any():
+                name = self.config.data[f"{split}_split"]
+                raise RequestError(
+                    f"config.data.{split}_split: no image of {name!r} has a label; "
+                    "name a labelled split, or pretrain only: --config.stages="
+                    "\"('pretrain','report')\" --config.probe.every_epochs=0"
+                )
 
     def labelled(self, fraction: float) -> data.Source:
         """A class-balanced share of the training images, the same for all stages."""
@@ -169,8 +194,8 @@ class Experiment:
 
     @cached_property
     def pretrained(self) -> tuple[int, Any, Any]:
-        """`(step, params, model_state)` of encoder and projector, from the newest
-        checkpoint of this workdir or of `config.pretrained`."""
+        """`(step, params, model_state)` of encoder and projector alone, from the
+        newest checkpoint of this workdir or of `config.pretrained`."""
         directory = pretraining_folder(self.config, self.workdir.path)
         like = {"params": None, "model_state": None}
         restored = checkpoint.restore(directory, like)
@@ -179,9 +204,14 @@ class Experiment:
         step, items, meta = restored
         check_network(meta, self.config, directory)
         abstract = jax.eval_shape(self.init)
-        params = _matching(abstract[0], items["params"], "params")
-        model_state = _matching(abstract[1], items["model_state"], "model_state")
-        return step, params, model_state
+        params, stats = (
+            {part: _matching(want[part], have, part) for part in _NETWORK}
+            for want, have in (
+                (abstract[0], items["params"]),
+                (abstract[1]["batch_stats"], items["model_state"]["batch_stats"]),
+            )
+        )
+        return step, params, {"batch_stats": stats}
 
     def meta(self, source_step: int) -> dict[str, Any]:
         """What a checkpoint says of itself: the network, and the pretraining step
@@ -240,18 +270,15 @@ def _load(config: Config, split: str, limit: int) -> data.Source:
     )
 
 
-def _matching(abstract: Any, stored: Any, where: str) -> Any:
-    """The part of `stored` that `abstract` names, or a RequestError if it differs."""
+def _matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
+    """`stored[name]` if it has the shapes of `abstract`, else a RequestError."""
+    where = f"{where}.{name}".lstrip(".")
     if isinstance(abstract, dict):
-        missing = [name for name in abstract if abstract[name] and name not in stored]
-        if missing:
-            raise RequestError(
-                f"config.encoder: the checkpoint has no {where}.{missing[0]}"
-            )
-        return {
-            name: _matching(part, stored.get(name, {}), f"{where}.{name}")
-            for name, part in abstract.items()
-        }
+        stored = stored.get(name, {})  # Orbax leaves out what is empty
+        return {key: _matching(abstract[key], stored, key, where) for key in abstract}
+    if name not in stored:
+        raise RequestError(f"config.encoder: the checkpoint has no {where}")
+    stored = stored[name]
     if abstract.shape != stored.shape:
         raise RequestError(
             f"config.encoder: {where} is {stored.shape} in the checkpoint, "

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 
 from simclr_jax import augment, data, evaluate
-from simclr_jax.config import Config
 from simclr_jax.experiment import Experiment, view
 from simclr_jax.fit import fit
 from simclr_jax.heads import Classifier, keep_layers
@@ -104,7 +103,6 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
             experiment,
             "finetune",
             variant,
-            config,
             source,
             source_step,
             (params, model_state),
@@ -126,7 +124,6 @@ def supervised(experiment: Experiment) -> dict[str, Any]:
         experiment,
         "supervised",
         "random_init",
-        experiment.config.supervised,
         experiment.train.subset(known),
         0,
         experiment.random_init,
@@ -138,19 +135,19 @@ def _train(
     experiment: Experiment,
     stage: str,
     variant: str,
-    section: Config,
     source: data.Source,
     source_step: int,
     start: tuple[Any, Any],
     from_layer: int,
 ) -> dict[str, float]:
     experiment.forget_if_stale(stage, variant, source_step)
-    plan, total = experiment.plan(section, source.num_examples)
-    tx, schedule = experiment.optimizer(section, plan, total)
+    plan, total = experiment.plan(stage, source.num_examples)
+    tx, schedule = experiment.optimizer(stage, plan, total)
     network = Network(
         experiment.encoder, experiment.projector, from_layer, source.num_classes
     )
-    size = section.augment.size
+    fields = experiment.config[stage].augment
+    size = fields.size
     state, _ = fit(
         experiment.workdir,
         stage,
@@ -159,7 +156,7 @@ def _train(
             params, model_state, experiment.key("init"), experiment.blank(size)
         ),
         init_args=start,
-        loss_fn=make_loss(network, view(section.augment), size),
+        loss_fn=make_loss(network, view(fields), size),
         tx=tx,
         schedule=schedule,
         key=experiment.key(stage),
@@ -182,4 +179,6 @@ def _train(
         lambda batch: predict(state.params, state.model_state, batch),
         experiment.ordered(experiment.test),
     )
-    return evaluate.accuracies(outputs["logits"], experiment.test.labels)
+    labels = experiment.test.labels
+    known = labels >= 0
+    return evaluate.accuracies(outputs["logits"][known], labels[known])

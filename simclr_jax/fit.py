@@ -57,8 +57,6 @@ def fit(
 
     state, seconds = _restore(directory, partial(start_from, *init_args))
     start = int(state.step)
-    if start >= plan.last_step:
-        return state, seconds
     workdir.cut_metrics(stage, variant, step=start)
     progress = Progress(
         f"{stage} {variant}".strip(),
@@ -67,9 +65,12 @@ def fit(
         plan.steps_per_epoch,
         plan.batch_size,
         seconds,
+        # Done already, but for an evaluation that a signal may have cut short.
+        silent=start >= plan.last_step,
     )
 
     def save(state: TrainState) -> None:
+        jax.block_until_ready(state.step)  # the step's time is not the pause's
         with progress.paused("saving"):
             counters = {"step": state.step, "skipped": state.skipped}
             items = {name: getattr(state, name) for name in _ITEMS}
@@ -100,7 +101,7 @@ def fit(
         evaluated=on_record.__contains__,
     )
     progress.close()
-    return state, progress.seconds()
+    return state, progress.seconds() if start < plan.last_step else seconds
 
 
 def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:

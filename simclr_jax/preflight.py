@@ -39,6 +39,11 @@ def check(config: Config, workdir) -> data.Info:
             f"config.data.stored_size: the images of {fields.name} vary in size; set "
             "the side in pixels at which to store them"
         )
+    if info.image_shape[-1] not in (1, 3):
+        raise RequestError(
+            f"config.data.name: the images of {fields.name} have "
+            f"{info.image_shape[-1]} channels; 1 or 3 are supported"
+        )
     if not info.num_classes:
         _refuse_labelled_stages(config)
     images = info.num_examples[pretrain_split]
@@ -49,11 +54,11 @@ def check(config: Config, workdir) -> data.Info:
     images = pretraining_images(config, info)
     same = pretrain_split == fields.train_split
     labels = images if same else info.num_examples[fields.train_split]
+    classes = info.num_classes
     _check_batch(config, "pretrain", "", images)
-    _check_batch(config, "probe", "probe.", labels, config.probe.label_fraction)
-    _check_batch(
-        config, "finetune", "finetune.", labels, config.finetune.label_fraction
-    )
+    for stage in ("probe", "finetune"):
+        some = _balanced(labels, config[stage].label_fraction, classes)
+        _check_batch(config, stage, f"{stage}.", some)
     _check_batch(config, "supervised", "supervised.", labels)
     stages = [*config.stages, "pretrain"]
     first = stages[: stages.index("pretrain")]  # what runs before any pretraining
@@ -81,12 +86,19 @@ def _refuse_labelled_stages(config: Config) -> None:
         )
 
 
-def _check_batch(
-    config: Config, stage: str, prefix: str, images: int, fraction: float = 1.0
-) -> None:
-    available = round(fraction * images)
+def _balanced(images: int, fraction: float, classes: int) -> int:
+    """Images of a class-balanced subset, if the data set has its classes in balance.
+
+    Where it does not there may be fewer; `Experiment.plan` refuses then."""
+    if fraction == 1 or not classes:
+        return images
+    return max(1, round(fraction * images / classes)) * classes
+
+
+def _check_batch(config: Config, stage: str, prefix: str, available: int) -> None:
     batch = config[prefix[:-1]].batch_size if prefix else config.batch_size
-    if stage in config.stages and batch > available:
+    glances = stage == "probe" and config.probe.every_epochs
+    if (stage in config.stages or glances) and batch > available:
         raise RequestError(
             f"config.{prefix}batch_size: {batch} is larger than the {available} "
             f"images that {stage} trains on; lower it"
@@ -100,7 +112,7 @@ def pretraining_images(config: Config, info: data.Info) -> int:
 
 
 def pretraining_folder(config: Config, workdir) -> Path:
-    return Path(config.pretrained or workdir) / "checkpoints"
+    return Path(config.pretrained or workdir).expanduser() / "checkpoints"
 
 
 def no_checkpoint(directory) -> str:
@@ -113,6 +125,8 @@ def no_checkpoint(directory) -> str:
 def check_network(meta: dict, config: Config, directory) -> None:
     for section in ("encoder", "projector"):
         for name, value in config[section].items():
+            if name == "init_scheme":  # no longer matters
+                continue
             made = meta[section].get(name)
             if made != value:
                 raise RequestError(

@@ -27,8 +27,10 @@ def make_loss(
     def loss_fn(params, model_state, key, batch):
         key_views, key_method = jax.random.split(key)
         pair = augment.two_views(key_views, batch["image"], views=views, size=size)
+        # Asked for only where it is used: a method need not offer it.
+        extra = {"features": True} if num_classes else {}
         loss, (model_state, metrics) = method.loss(
-            params, model_state, key_method, pair, batch["index"], bool(num_classes)
+            params, model_state, key_method, pair, batch["index"], **extra
         )
         metrics = {"loss": loss} | metrics
         if num_classes:
@@ -56,11 +58,11 @@ def _online_probe(params: Any, h: jax.Array, labels: jax.Array):
 def pretrain(experiment: Experiment) -> dict[str, Any]:
     """Runs or continues pretraining; returns results.json's `pretrain`."""
     config, source = experiment.config, experiment.unlabelled
-    plan, total = experiment.plan(config, source.num_examples)
+    plan, total = experiment.plan("pretrain", source.num_examples)
     plan = plan._replace(
         evaluate_every=config.probe.every_epochs * plan.steps_per_epoch
     )
-    tx, schedule = experiment.optimizer(config, plan, total)
+    tx, schedule = experiment.optimizer("pretrain", plan, total)
     method = experiment.method
     online = config.probe.online and source.num_classes > 0
     num_classes = source.num_classes if online else 0

@@ -49,9 +49,8 @@ class _Fit:
             scaled = evaluate.standardize(features[level], test_features[level])
             self.train[level], self.test[level] = scaled
         self.num_classes = experiment.train.num_classes
-        section = experiment.config.probe
-        self.plan, total = experiment.plan(section, len(self.labels))
-        self.tx, self.schedule = experiment.optimizer(section, self.plan, total)
+        self.plan, total = experiment.plan("probe", len(self.labels))
+        self.tx, self.schedule = experiment.optimizer("probe", self.plan, total)
         self.order = experiment.order("probe")
 
     def init(self):
@@ -74,11 +73,11 @@ class _Fit:
         return ({"index": index, "dataset": dataset} for index in indices)
 
     def scores(self, params: Any) -> dict[str, dict[str, float]]:
+        known = self.test_labels >= 0
+        logits = {k: _logits(params[k], jnp.asarray(x)) for k, x in self.test.items()}
         return {
-            level: evaluate.accuracies(
-                np.asarray(_logits(params[level], jnp.asarray(x))), self.test_labels
-            )
-            for level, x in self.test.items()
+            level: evaluate.accuracies(np.asarray(x)[known], self.test_labels[known])
+            for level, x in logits.items()
         }
 
 
@@ -163,4 +162,4 @@ def _knn_accuracy(experiment: Experiment, bank: Features, test: Features) -> flo
         temperature=experiment.config.knn.temperature,
         num_classes=experiment.train.num_classes,
     )
-    return float((np.asarray(found) == expected).mean())
+    return float((np.asarray(found) == expected)[expected >= 0].mean())

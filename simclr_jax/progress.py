@@ -60,8 +60,10 @@ class Progress:
         begin = time.monotonic()
         if self._terminal:
             self._show(f"{self._name}: {doing} ...")
-        yield
-        self._idle += time.monotonic() - begin
+        try:
+            yield
+        finally:
+            self._idle += time.monotonic() - begin
 
     def advance(self, step: int, loss: float) -> dict[str, float]:
         """Called at each record; returns its `images_per_second` and `seconds`."""
@@ -75,7 +77,7 @@ class Progress:
         return speed | {"seconds": round(self.seconds(), 3)}
 
     def close(self) -> None:
-        if self._terminal:
+        if self._terminal and not self._silent:
             print(file=sys.stderr)
 
     def _busy(self) -> float:

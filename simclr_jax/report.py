@@ -25,6 +25,7 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
     def row(label: str, stage: str, variant: str = "") -> Row:
         result = results[stage][variant] if variant else results[stage]
         key = f"{stage} {variant}".strip()
+        label += _of_step(results, stage)
         return Row(label, result["top1"], result.get("top3"), published.get(key))
 
     table = []
@@ -37,13 +38,22 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
         table.append(row(f"linear probe, {share}", "probe", "pretrained"))
         for level, top1 in results["probe"]["layers"].items():
             if level != "h":
-                table.append(Row(f"  on {level} instead of h", top1, None))
+                of_step = _of_step(results, "probe")
+                table.append(Row(f"  on {level} instead of h{of_step}", top1, None))
         table.append(row("  random encoder", "probe", "random_init"))
     if "knn" in results:
         table.append(row(f"kNN, k {config.knn.k}", "knn"))
     if "supervised" in results:
         table.append(row("supervised, all labels", "supervised"))
     return table
+
+
+def _of_step(results: dict[str, Any], stage: str) -> str:
+    """Marks what an earlier step of pretraining gave, and was not run again since."""
+    newest = results.get("pretrain", {}).get("step")
+    step = results[stage]["step"]
+    stale = newest is not None and stage != "supervised" and step != newest
+    return f" (step {step})" if stale else ""
 
 
 def _percent_of_labels(fraction: float) -> str:

@@ -48,6 +48,8 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
         return False
     if _holds(experiment, stage):
         return False
+    if set(config.stages) - {"pretrain", "report"} or config.probe.every_epochs:
+        experiment.require_labels()
     result = _STAGES[stage](experiment)
     workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
     return True
@@ -59,7 +61,10 @@ def _holds(experiment: Experiment, stage: str) -> bool:
     result = workdir.results().get(stage)
     if result is None or result["max_steps"] != config.max_steps:
         return False
-    if stage in FROM_CHECKPOINT:
+    if stage == "pretrain":
+        steps = checkpoint.steps(workdir.checkpoints("pretrain"))
+    elif stage in FROM_CHECKPOINT:
         steps = checkpoint.steps(pretraining_folder(config, workdir.path))
-        return bool(steps) and steps[-1] == result["step"]
-    return True
+    else:
+        return True
+    return bool(steps) and steps[-1] == result["step"]

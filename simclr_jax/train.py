@@ -139,14 +139,19 @@ def run(
     def evaluate_if_due(state: TrainState, step: int) -> None:
         due = plan.evaluate_every and step > 0 and step % plan.evaluate_every == 0
         if evaluate is not None and due and not evaluated(step):
+            jax.block_until_ready(state.step)  # the step's time is not the pause's
             with progress.paused("evaluating"):
                 evaluate(state, step)
 
     start = saved = int(state.step)
+    metrics: dict[str, jax.Array] = {}
     try:
         evaluate_if_due(state, start)
         for step in range(start + 1, plan.last_step + 1):
             check_stop()
+            # The device is one step behind, not dozens: their batches would fill its
+            # memory, and a signal would have to wait for all of them.
+            jax.block_until_ready(metrics)
             state, metrics = step_fn(state, key, next(batches))
             if step == start + 1:
                 jax.block_until_ready(metrics)
@@ -156,6 +161,8 @@ def run(
                 values = {k: float(v) for k, v in jax.device_get(metrics).items()}
                 skipped = int(values.pop("skipped"))
                 _check_finite(skipped, step, last)
+                if skipped:
+                    values["skipped"] = skipped
                 epoch = step / plan.steps_per_epoch
                 rate = jax.device_get(schedule(step - 1))
                 values |= {"lr": float(rate), "epoch": epoch}

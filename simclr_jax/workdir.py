@@ -7,6 +7,7 @@ TensorBoard show the same.
 import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 def check(path: str | os.PathLike, config: Config) -> None:
     """Raises RequestError if `path` can't hold a run of `config`. Writes nothing."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")
     recipe = path / "config.json"
@@ -45,7 +46,7 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike, config: Config):
         check(path, config)
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
@@ -77,10 +78,11 @@ class Workdir:
 
     def record(self, stage: str, variant: str, step: int, **values: Any) -> None:
         """Appends one line to metrics.jsonl."""
-        line = {"stage": stage, "variant": variant, "step": step} | values
+        line = {"stage": stage, "variant": variant, "step": step}
+        line |= {name: _finite_or_null(value) for name, value in values.items()}
         if self._metrics is None:
             self._metrics = (self.path / "metrics.jsonl").open("a")
-        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
         self._metrics.flush()
         if self._tensorboard:
             self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
@@ -128,6 +130,11 @@ class Workdir:
         self._lock.close()
 
 
+def _finite_or_null(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _whole_lines(lines: Iterable[str]):
     for line in lines:
         try:
@@ -156,7 +163,7 @@ def _provenance(config: Config) -> dict[str, Any]:
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": f"{device.device_kind} x {jax.device_count()}",
+        "device": device.device_kind,  # one; the others stay idle
         "cpus": os.cpu_count(),
         "seed": config.seed,
     }

@@ -18,12 +18,12 @@ from simclr_jax.train import Plan
 def experiment(num_classes, epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Config:
     """As much of an Experiment as probe._Fit asks for."""
 
-    def plan(section, count):
+    def plan(stage, count):
         steps = count // batch_size
         fields = Plan(epochs * steps, steps, batch_size, 100, 100)
         return fields, fields.last_step
 
-    def optimizer(section, plan, total):
+    def optimizer(stage, plan, total):
         return optim.make(
             "adam",
             lr=lr,
@@ -33,7 +33,6 @@ def experiment(num_classes, epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Co
         )
 
     return SimpleNamespace(
-        config=SimpleNamespace(probe=None),
         train=SimpleNamespace(num_classes=num_classes),
         plan=plan,
         optimizer=optimizer,

@@ -4,11 +4,14 @@ import importlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from configs import common
 from simclr_jax import config as config_lib
 from simclr_jax import data, finetune, pretrain, report, train
-from simclr_jax.experiment import Experiment, view
+from simclr_jax.errors import RequestError
+from simclr_jax.experiment import Experiment, _matching, view
 
 RECIPES = ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo"]
 
@@ -22,13 +25,13 @@ def load(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_valid_and_documented(name):
     module, config = load(name)
-    config_lib.validate(config)
+    config_lib.validate(config, common.get_config())
     assert f"--config=configs/{name.partition(':')[0]}.py" in module.__doc__
     # The published rows name results that the report has.
     results = {
-        "finetune": {"label_fraction": 0.1},
-        "probe": {"label_fraction": 0.1, "layers": {}},
-        "knn": {"top1": 0.5},
+        "finetune": {"label_fraction": 0.1, "step": 1},
+        "probe": {"label_fraction": 0.1, "layers": {}, "step": 1},
+        "knn": {"top1": 0.5, "step": 1},
     }
     for stage in ("finetune", "probe"):
         for variant in ("pretrained", "random_init"):
@@ -39,8 +42,6 @@ def test_every_recipe_is_valid_and_documented(name):
 
 def test_every_field_has_a_rule_or_is_free_text():
     """A new field without a rule would accept anything."""
-    from configs import common
-
     free = {"pretrained", "data.name", "data.path", "data.data_dir"}
     free |= {"data.train_split", "data.test_split", "data.pretrain_split"}
     fields = config_lib.flatten(common.get_config())
@@ -49,7 +50,20 @@ def test_every_field_has_a_rule_or_is_free_text():
         for path, value in fields
         if path not in config_lib._RULES and not isinstance(value, bool)
     }
-    assert unruled - free == {"published.source", "published.rows"}
+    assert unruled - free == {"published.source"}
+
+
+def test_a_mistyped_field_in_a_recipe_is_refused():
+    for path, hint in (("epoch", "epochs"), ("optimizer.lrr", "optimizer.lr")):
+        config = common.get_config()
+        section, _, leaf = path.rpartition(".")
+        (config[section] if section else config)[leaf] = 3
+        with pytest.raises(RequestError, match=f"config.{path}: .*{hint}"):
+            config_lib.validate(config, common.get_config())
+    config = common.get_config()
+    del config["epochs"]
+    with pytest.raises(RequestError, match=r"config\.epochs"):
+        config_lib.validate(config, common.get_config())
 
 
 def test_cifar10_is_the_experiment_it_says_it_is():
@@ -86,8 +100,40 @@ def test_cifar10_is_the_experiment_it_says_it_is():
 def experiment(name, **changes):
     _, config = load(name)
     config.update(changes)
+    config_lib.validate(config, common.get_config())
     info = data.Info("cifar10", {"train": 50_000, "test": 10_000}, 10, (), (32, 32, 3))
     return Experiment(config, None, info)  # type: ignore[arg-type]
+
+
+def test_a_batch_larger_than_its_labels_is_refused():
+    """Zero steps an epoch would report an untrained network as a result."""
+    with pytest.raises(RequestError, match=r"config\.finetune\.batch_size: 200 .* 100"):
+        experiment("cifar10").plan("finetune", 100)
+
+
+def test_checkpoints_are_matched_by_shape():
+    want = {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32), "none": {}}
+    want["cursor"] = jax.ShapeDtypeStruct((), jnp.int32)
+    stored = {"encoder": {"kernel": np.ones((2, 3)), "cursor": np.ones(())}}
+    found = _matching(want, stored, "encoder")
+    np.testing.assert_array_equal(found["kernel"], 1)
+    assert found["none"] == {}
+    stored["encoder"]["kernel"] = np.ones((3, 3))
+    with pytest.raises(RequestError, match=r"encoder\.kernel is \(3, 3\).*\(2, 3\)"):
+        _matching(want, stored, "encoder")
+    del stored["encoder"]["kernel"]
+    with pytest.raises(RequestError, match=r"no encoder\.kernel"):
+        _matching(want, stored, "encoder")
+
+
+def test_results_of_an_earlier_step_are_marked():
+    _, config = load("demo")
+    results = {"pretrain": {"step": 9}, "knn": {"top1": 0.5, "step": 5}}
+    assert [row.label for row in report.rows(results, config)] == [
+        "kNN, k 200 (step 5)"
+    ]
+    results["knn"]["step"] = 9
+    assert [row.label for row in report.rows(results, config)] == ["kNN, k 200"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -95,9 +141,9 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
     recipe = experiment("cifar10", precision=precision)
     config, method, size = recipe.config, recipe.method, recipe.config.augment.size
     key = jax.eval_shape(lambda: jax.random.key(0))
-    plan, total = recipe.plan(config, 50_000)
+    plan, total = recipe.plan("pretrain", 50_000)
     assert (plan.steps_per_epoch, total) == (250, 12_500)
-    tx, _ = recipe.optimizer(config, plan, total)
+    tx, _ = recipe.optimizer("pretrain", plan, total)
     batch = {
         "index": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
         "dataset": {
@@ -106,8 +152,15 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
         },
     }
     views = (view(config.augment), view(config.augment, config.augment.second))
-    loss_fn = pretrain.make_loss(method, views, size, 0)
-    state = jax.eval_shape(lambda: train.init_state(*recipe.init(), tx))
+    loss_fn = pretrain.make_loss(method, views, size, num_classes=10)
+
+    def pretraining():
+        params, model_state = recipe.init()
+        head = {"kernel": jnp.zeros([2048, 10]), "bias": jnp.zeros(10)}
+        params["online_probe"] = {"dense": head}
+        return train.init_state(params, model_state, tx)
+
+    state = jax.eval_shape(pretraining)
     lower(train.make_step(loss_fn, tx), state, key, batch)
 
     network = finetune.Network(recipe.encoder, recipe.projector, 0, 10)

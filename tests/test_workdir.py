@@ -36,6 +36,15 @@ def test_metrics_are_cut_back_to_a_step(workdir):
     assert seen == [("pretrain", 2), ("pretrain", 4), ("probe", 6), ("pretrain", 5)]
 
 
+def test_what_is_not_finite_is_null(workdir):
+    workdir.record("pretrain", "", 2, loss=float("nan"), lr=float("inf"), epoch=0.5)
+    text = (workdir.path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    (line,) = workdir.metrics()
+    assert (line["loss"], line["lr"], line["epoch"]) == (None, None, 0.5)
+
+
 def test_forget_drops_one_variant_only(workdir):
     for variant in ("pretrained", "random_init"):
         (workdir.checkpoints("probe", variant) / "3").mkdir(parents=True)
