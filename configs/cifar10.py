@@ -18,6 +18,7 @@ def get_config(variant: str = "resnet50"):
         raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
     config = common.get_config()
     config.encoder.stem = "cifar"
+    config.encoder.init_scheme = "pytorch"  # as the code both variants come from
     config.data.name = "cifar10"
     config.probe.every_epochs = 10
     return variants[variant](config)

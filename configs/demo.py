@@ -16,9 +16,10 @@ def get_config():
     config.encoder.depth = 18
     config.encoder.width = 0.125
     config.encoder.stem = "cifar"
+    config.encoder.init_scheme = "pytorch"  # short trainings, see cifar10_cpu.py
     config.projector.dim = 64
     config.batch_size = 256
-    config.epochs = 16
+    config.epochs = 10
     config.log_every = 15
     config.method.temperature = 0.5
     # Digits: no flips, no colour; crops and brightness make the views.
@@ -29,7 +30,7 @@ def get_config():
     config.augment.grayscale = 0.0
     config.augment.saturation = 0.0
     config.augment.hue = 0.0
-    config.probe.every_epochs = 8
+    config.probe.every_epochs = 5
     config.probe.label_fraction = 0.025  # ten per class
     config.probe.batch_size = 100
     config.probe.epochs = 300
@@ -37,5 +38,5 @@ def get_config():
     config.finetune.batch_size = 50
     config.finetune.epochs = 60
     config.supervised.epochs = 5
-    config.checkpoint.every_steps = 120
+    config.checkpoint.every_steps = 75
     return config
