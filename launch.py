@@ -12,9 +12,8 @@ import os
 import re
 import sys
 
-# XLA's default code for a convolution's gradient on the CPU is several times slower
-# (4.2 s a step against 1.7 s for configs/cifar10_cpu.py). An unknown flag or value
-# aborts XLA: only versions it ran with.
+# XLA's default code for a convolution's gradient by its kernel is slow on the CPU; the
+# fusions replace it. An unknown flag or value aborts XLA: only versions it ran with.
 _FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _FUSIONS = ("DOT", "REDUCE", "ELTWISE")
 _FUSION_JAXLIBS = ("0.10.2",)

@@ -94,8 +94,8 @@ def _trained_stage() -> dict[str, Rule]:
     return own | _under("optimizer", _OPTIMIZER)
 
 
-def _under(prefix: str, rules: dict[str, Rule]) -> dict[str, Rule]:
-    return {f"{prefix}.{name}": rule for name, rule in rules.items()}
+def _under(prefix: str, section: dict[str, Rule]) -> dict[str, Rule]:
+    return {f"{prefix}.{name}": rule for name, rule in section.items()}
 
 
 _RULES: dict[str, Rule] = {
@@ -216,8 +216,8 @@ def _validate_together(config: Config) -> None:
             "config.pretrained: it replaces pretraining; leave 'pretrain' out of "
             "config.stages"
         )
+    fields = dict(flatten(config))
     for stage in ("", "probe.", "finetune.", "supervised."):
-        fields = dict(flatten(config))
         warmup, epochs = (
             fields[f"{stage}{name}"] for name in ("optimizer.warmup_epochs", "epochs")
         )

@@ -2,6 +2,7 @@
 turns them into one jitted step, and `run` repeats it, records, saves and evaluates
 until the plan ends or a signal comes."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -144,15 +145,18 @@ def run(
                 evaluate(state, step)
 
     start = saved = int(state.step)
-    metrics: dict[str, jax.Array] = {}
+    queued: deque[dict[str, jax.Array]] = deque(maxlen=2)
     try:
         evaluate_if_due(state, start)
         for step in range(start + 1, plan.last_step + 1):
             check_stop()
-            # The device is one step behind, not dozens: their batches would fill its
-            # memory, and a signal would have to wait for all of them.
-            jax.block_until_ready(metrics)
-            state, metrics = step_fn(state, key, next(batches))
+            batch = next(batches)
+            # One step runs, one waits: the device is never idle, and no dozens of
+            # batches fill its memory or keep a signal waiting.
+            if len(queued) == queued.maxlen:
+                jax.block_until_ready(queued[0])
+            state, metrics = step_fn(state, key, batch)
+            queued.append(metrics)
             if step == start + 1:
                 jax.block_until_ready(metrics)
                 progress.compiled()
