@@ -33,6 +33,8 @@ def views() -> Any:
     fields.size = 32  # pixels of a view's side
     fields.crop_scale = (0.08, 1.0)  # share of the image's area
     fields.crop_ratio = (3 / 4, 4 / 3)  # width / height
+    fields.rotation = 0.0  # largest turn to either side, degrees
+    fields.shear = 0.0  # largest lean to either side, degrees
     fields.flip = 0.5  # probability
     fields.jitter = 0.8  # probability of the four colour operations together
     # Colour strength 0.5: 0.8 x s for three of them, 0.2 x s for hue (appendix A).
@@ -45,6 +47,8 @@ def views() -> Any:
     fields.blur_sigma = (0.1, 2.0)  # pixels
     fields.solarize = 0.0  # probability
     fields.solarize_threshold = 0.5
+    fields.erase = 0.0  # probability of a window to be blackened
+    fields.erase_scale = (0.02, 0.33)  # share of the view's area
     return fields
 
 
@@ -80,7 +84,7 @@ def get_config() -> Any:
     config.method.temperature = placeholder(float)  # unset: the method's own
 
     config.encoder = ConfigDict()
-    config.encoder.depth = 50  # 18 | 34 | 50 | 101 | 152 | 200
+    config.encoder.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
     config.encoder.width = 1.0  # times 64 channels in the first stage
     config.encoder.sk = False  # selective kernels, ResNet-D stem (SimCLRv2)
     config.encoder.stem = "imagenet"  # imagenet (7x7/2, pool) | cifar (3x3/1)
@@ -136,6 +140,9 @@ def get_config() -> Any:
     config.finetune.epochs = 60
     config.finetune.batch_size = 256
     config.finetune.optimizer = optimizer(schedule="cosine")
+    # What training from scratch needs is rarely what fine-tuning does: a rate of its
+    # own for the baseline; unset: the same.
+    config.finetune.scratch_lr = placeholder(float)
     config.finetune.augment = crop_and_flip()
 
     # The same network trained on all labels.

@@ -71,6 +71,8 @@ _VIEW: dict[str, Rule] = {
     "size": rules.integer(8),
     "crop_scale": rules.interval(0, 1),
     "crop_ratio": rules.interval(0),
+    "rotation": rules.number(0, 180),
+    "shear": lambda v: None if 0 <= v < 90 else "a number from 0 to below 90",
     "flip": _fraction,
     "jitter": _fraction,
     "brightness": rules.number(0),
@@ -82,6 +84,8 @@ _VIEW: dict[str, Rule] = {
     "blur_sigma": rules.interval(0),
     "solarize": _fraction,
     "solarize_threshold": _fraction,
+    "erase": _fraction,
+    "erase_scale": rules.interval(0, 1),
 }
 
 
@@ -128,6 +132,7 @@ _RULES: dict[str, Rule] = {
     **_under("probe", _labelled_stage()),
     **_under("finetune", _labelled_stage()),
     "finetune.from_layer": rules.integer(0),
+    "finetune.scratch_lr": _positive,
     **_under("finetune.augment", _VIEW),
     **_under("supervised", _trained_stage()),
     **_under("supervised.augment", _VIEW),

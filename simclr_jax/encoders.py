@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-# Depth -> blocks in each of the four stages. 18 and 34 have basic blocks.
+# Depth -> blocks in each of the four stages. 10, 18 and 34 have basic blocks.
 DEPTHS = {
+    10: (1, 1, 1, 1),
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -25,7 +26,7 @@ DEPTHS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
 }
-BASIC_DEPTHS = (18, 34)
+BASIC_DEPTHS = (10, 18, 34)
 STEMS = ("imagenet", "cifar")
 
 # How kernels start, and gamma of each block's last BatchNorm. Under BatchNorm the scale
@@ -51,7 +52,7 @@ Initializer = Callable[..., jax.Array]
 
 
 class ResNet(nn.Module):
-    """ResNet 18 to 200 without its classifier.
+    """ResNet 10 to 200 without its classifier.
 
     Parameters and BatchNorm statistics are float32 whatever `dtype` is. A submodule's
     name says where it is: stem_conv, stage1_block1/conv2, stage1_block1/bn2, ...

@@ -30,7 +30,7 @@ from simclr_jax.workdir import Workdir
 
 # First fold of every key. A number stays with its purpose for good: changing one
 # changes what an interrupted run would have done next.
-_STREAMS = {
+STREAMS = {
     "init": 0,
     "data": 1,
     "labels": 2,
@@ -63,11 +63,11 @@ class Experiment:
 
     def key(self, stream: str) -> jax.Array:
         """The key of a stage; its steps fold their number into it."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), _STREAMS[stream])
+        return jax.random.fold_in(jax.random.key(self.config.seed), STREAMS[stream])
 
     def order(self, stage: str) -> tuple[int, ...]:
         """The seed of a stage's data order."""
-        return (self.config.seed, _STREAMS["data"], _STREAMS[stage])
+        return (self.config.seed, STREAMS["data"], STREAMS[stage])
 
     def _section(self, stage: str) -> Config:
         return self.config if stage == "pretrain" else self.config[stage]
@@ -94,9 +94,11 @@ class Experiment:
         return plan, total
 
     def optimizer(
-        self, stage: str, plan: Plan, total: int
+        self, stage: str, plan: Plan, total: int, lr: float | None = None
     ) -> tuple[optax.GradientTransformation, optax.Schedule]:
+        """The stage's optimizer and schedule; `lr` replaces its learning rate."""
         fields = dict(self._section(stage).optimizer)
+        fields |= {} if lr is None else {"lr": lr}
         warmup = round(fields.pop("warmup_epochs") * plan.steps_per_epoch)
         return optim.make(
             batch_size=plan.batch_size,
@@ -145,7 +147,7 @@ class Experiment:
         return data.balanced_subset(
             self.train.labels,
             fraction,
-            seed=(self.config.seed, _STREAMS["labels"]),
+            seed=(self.config.seed, STREAMS["labels"]),
             num_classes=self.train.num_classes,
         )
 

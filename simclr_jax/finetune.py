@@ -98,7 +98,7 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
     step, params, model_state = experiment.pretrained
     source = experiment.labelled(config.label_fraction)
 
-    def score(variant, source_step, params, model_state):
+    def score(variant, source_step, params, model_state, lr=None):
         return _train(
             experiment,
             "finetune",
@@ -107,11 +107,14 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
             source_step,
             (params, model_state),
             config.from_layer,
+            lr,
         )
 
     return {
         "pretrained": score("pretrained", step, params, model_state),
-        "random_init": score("random_init", 0, *experiment.random_init),
+        "random_init": score(
+            "random_init", 0, *experiment.random_init, config.scratch_lr
+        ),
         "label_fraction": config.label_fraction,
         "step": step,
     }
@@ -139,10 +142,11 @@ def _train(
     source_step: int,
     start: tuple[Any, Any],
     from_layer: int,
+    lr: float | None = None,
 ) -> dict[str, float]:
     experiment.forget_if_stale(stage, variant, source_step)
     plan, total = experiment.plan(stage, source.num_examples)
-    tx, schedule = experiment.optimizer(stage, plan, total)
+    tx, schedule = experiment.optimizer(stage, plan, total, lr)
     network = Network(
         experiment.encoder, experiment.projector, from_layer, source.num_classes
     )

@@ -5,6 +5,7 @@ Draws come in as U(0, 1) arrays, one per image, so that nothing here has a key b
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,22 @@ def resample(images, rows, columns):
     """[B, H, W, C] by [B, h, H] and [B, w, W] -> [B, h, w, C]."""
     tall = jnp.einsum("bsh,bhwc->bswc", rows, images, precision=PRECISION)
     return jnp.einsum("btw,bswc->bstc", columns, tall, precision=PRECISION)
+
+
+def affine(images, turn, lean):
+    """Images turned by `turn` [B] radians, counterclockwise, after columns were leant
+    by `lean` [B] (pixels to the right per pixel upwards); bilinear, black outside."""
+    _, height, width, channels = images.shape
+    rows = jnp.arange(height, dtype=jnp.float32)[None, :, None] - (height - 1) / 2
+    columns = jnp.arange(width, dtype=jnp.float32)[None, None, :] - (width - 1) / 2
+    cos, sin = (f(turn)[:, None, None] for f in (jnp.cos, jnp.sin))
+    # Backwards: where in the image each pixel of the result comes from.
+    y = cos * rows + sin * columns
+    x = cos * columns - sin * rows + lean[:, None, None] * y
+    at = [y + (height - 1) / 2, x + (width - 1) / 2]
+    sample = partial(jax.scipy.ndimage.map_coordinates, order=1, mode="constant")
+    planes = [jax.vmap(sample)(images[..., c], at) for c in range(channels)]
+    return jnp.stack(planes, axis=-1)
 
 
 def jitter(draws, images, brightness, contrast, saturation, hue):

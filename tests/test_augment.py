@@ -133,7 +133,8 @@ def test_defaults_are_the_cifar_setting():
     view = A.View()
     assert view[:2] == ((0.08, 1.0), (3 / 4, 4 / 3))
     assert view[2:9] == (0.5, 0.8, 0.4, 0.4, 0.4, 0.1, 0.2)
-    assert view[9:] == (0.0, (0.1, 2.0), 0.0, 0.5)
+    assert view[9:13] == (0.0, (0.1, 2.0), 0.0, 0.5)
+    assert view[13:16] == (0.0, 0.0, 0.0)  # neither affine maps nor erasing
     hash(view)
 
 
@@ -246,6 +247,8 @@ def test_a_view_hands_each_strength_to_its_operation(name):
         lambda x: A.grayscale(KEY, x, probability=0),
         lambda x: A.gaussian_blur(KEY, x, probability=0),
         lambda x: A.solarize(KEY, x, probability=0),
+        lambda x: A.random_affine(KEY, x),
+        lambda x: A.erase(KEY, x, probability=0),
         lambda x: A.center(x, size=20),
         A.to_float,
     ],
@@ -275,7 +278,7 @@ def test_probability_one_reaches_every_image():
 
 
 @pytest.mark.parametrize(
-    "step", [A.flip, A.color_jitter, A.grayscale, A.gaussian_blur, A.solarize]
+    "step", [A.flip, A.color_jitter, A.grayscale, A.gaussian_blur, A.solarize, A.erase]
 )
 def test_each_image_is_changed_with_the_probability(step):
     n, p = 2000, 0.3
@@ -359,6 +362,85 @@ def test_center_resizes_the_middle_seven_eighths(height, width, size):
         window = Image.fromarray(x[i, top : top + side, left : left + side, c])
         expected = np.asarray(window.resize((size, size), Image.Resampling.BICUBIC))
         np.testing.assert_allclose(out[i, ..., c], expected.clip(0, 1), atol=1e-5)
+
+
+# Affine maps and erasing
+
+
+@pytest.mark.parametrize("height, width", [(21, 21), (16, 25)])
+def test_affine_equals_scipy_with_pil_rotation_and_shear(height, width):
+    """A turn is PIL's `rotate`: counterclockwise about the centre; bilinear."""
+    x = noise(6, height, width, 2)
+    out = call(A.random_affine, x, rotation=40.0, shear=30.0)
+    draws = np.float64(pixels.uniform(KEY, 2, 6))
+    turns, leans = np.deg2rad((2 * draws - 1) * [[40.0], [30.0]])
+    middle = np.array([(height - 1) / 2, (width - 1) / 2])
+    for i, c in np.ndindex(6, 2):
+        cos, sin = math.cos(turns[i]), math.sin(turns[i])
+        # (y, x) with y downwards: a column leans right upwards, then all is turned.
+        shear = np.array([[1, 0], [-math.tan(leans[i]), 1]])
+        turn = np.array([[cos, -sin], [sin, cos]])
+        backwards = np.linalg.inv(turn @ shear)
+        expected = ndimage.affine_transform(
+            np.float64(x[i, ..., c]),
+            backwards,
+            middle - backwards @ middle,
+            order=1,
+            mode="grid-constant",
+        )
+        np.testing.assert_allclose(out[i, ..., c], expected, atol=2e-5)
+
+
+def test_a_quarter_turn_is_counterclockwise():
+    x = noise(1, 8, 8, 1)
+    turned = pixels.affine(jnp.asarray(x), jnp.array([math.pi / 2]), jnp.zeros(1))
+    np.testing.assert_allclose(turned[0], np.rot90(x[0]), atol=1e-5)
+    pil = Image.fromarray(x[0, ..., 0]).rotate(90)
+    np.testing.assert_allclose(turned[0, ..., 0], np.asarray(pil), atol=1e-5)
+
+
+def test_a_column_leans_to_the_right_upwards():
+    x = np.zeros((1, 9, 9, 1), np.float32)
+    x[0, :, 4] = 1
+    leant = pixels.affine(jnp.asarray(x), jnp.zeros(1), jnp.ones(1))
+    np.testing.assert_allclose(leant[0, ..., 0], np.eye(9)[::-1], atol=1e-6)
+
+
+def test_turn_and_lean_are_uniform_to_either_side(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        pixels, "affine", lambda x, turn, lean: seen.update(turn=turn, lean=lean) or x
+    )
+    A.random_affine(KEY, jnp.zeros((3000, 2, 2, 1)), rotation=40.0, shear=30.0)
+    assert_uniform(np.rad2deg(seen["turn"]), -40, 40)
+    assert_uniform(np.rad2deg(np.arctan(seen["lean"])), -30, 30)
+
+
+def test_erasing_blackens_one_window_of_the_area_asked_for():
+    x = np.ones((3000, 40, 40, 1), np.float32)
+    ratio = (0.5, 2.0)
+    out = call(A.erase, x, probability=1.0, scale=(0.1, 0.3), ratio=ratio)
+    gone = np.asarray(out)[..., 0] == 0
+    tall, wide = gone.any(2).sum(1), gone.any(1).sum(1)
+    np.testing.assert_array_equal(gone.sum((1, 2)), tall * wide)  # a whole window
+    assert_uniform(tall * wide / 1600 + (noise(3000) - 0.5) * 0.01, 0.1, 0.3)
+    # Sides are rounded to whole pixels.
+    assert ((wide + 0.5) / (tall - 0.5) >= 0.5).all()
+    assert ((wide - 0.5) / (tall + 0.5) <= 2.0).all()
+    middles = gone.mean(0)
+    assert middles[20, 20] > middles[0, 0] > 0  # anywhere, the corners included
+    assert (np.asarray(out)[~gone[..., None]] == 1).all()
+
+
+def test_a_view_hands_its_affine_map_and_erasing_on():
+    x = 0.3 + 0.2 * noise(5, 12, 12, 1)
+    for change in ({"rotation": 20.0}, {"shear": 20.0}, {"erase": 1.0}):
+        y = np.asarray(call(A.augment, x, view=NOTHING._replace(**change), size=12))
+        assert np.abs(y - x).max() > 0.05, change
+    wide = call(
+        A.augment, x, view=NOTHING._replace(erase=1.0, erase_scale=(1, 1)), size=12
+    )
+    assert np.mean(np.asarray(wide) == 0) > 0.4
 
 
 # Colour
@@ -496,6 +578,10 @@ IMAGES = np.zeros((2, 4, 4, 3), np.float32)
             r"\(0.0, 1.0\)",
         ),
         (lambda: A.center(IMAGES, size=-1), "got -1"),
+        (lambda: A.random_affine(KEY, IMAGES, rotation=-3.0), "rotation=-3.0"),
+        (lambda: A.random_affine(KEY, IMAGES, shear=90.0), "shear=90.0"),
+        (lambda: A.erase(KEY, IMAGES, probability=2), "got 2"),
+        (lambda: A.erase(KEY, IMAGES, scale=(0.0, 0.5)), r"\(0.0, 0.5\)"),
     ],
 )
 def test_wrong_requests_name_the_value(call, message):

@@ -62,6 +62,7 @@ def counts(**fields):
 # num_params in the documentation of torchvision's ResNet*_Weights, less the classifier:
 # F x 1000 + 1000.
 TORCHVISION = {
+    10: 5_418_792 - 513_000,  # ResNet-18 less one block a stage
     18: 11_689_512 - 513_000,
     34: 21_797_672 - 513_000,
     50: 25_557_032 - 2_049_000,

@@ -105,6 +105,16 @@ def test_the_record_of_pretraining(straight):
     assert all("probe_top1" in x for x in glances)
 
 
+def test_training_from_scratch_has_a_learning_rate_of_its_own(straight):
+    rates = {
+        (line["variant"], line["step"]): line["lr"]
+        for line in lines(straight[0])
+        if line["stage"] == "finetune"
+    }
+    assert rates["pretrained", 2] > 0
+    assert rates["random_init", 2] == pytest.approx(2 * rates["pretrained", 2])
+
+
 def test_the_table_shows_the_results_in_percent(straight):
     workdir, done = straight
     results = json.loads((workdir / "results.json").read_text())

@@ -127,7 +127,7 @@ def test_checkpoints_are_matched_by_shape():
 
 
 def test_results_of_an_earlier_step_are_marked():
-    _, config = load("demo")
+    _, config = load("cifar10_cpu")
     results = {"pretrain": {"step": 9}, "knn": {"top1": 0.5, "step": 5}}
     assert [row.label for row in report.rows(results, config)] == [
         "kNN, k 200 (step 5)"

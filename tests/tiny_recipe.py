@@ -20,6 +20,7 @@ def get_config():
     config.finetune.label_fraction = 0.5
     config.finetune.batch_size = 16
     config.finetune.epochs = 3
+    config.finetune.scratch_lr = 2e-3
     config.supervised.batch_size = 16
     config.supervised.epochs = 2
     config.knn.k = 5
