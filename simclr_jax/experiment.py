@@ -38,6 +38,7 @@ STREAMS = {
     "probe": 4,
     "finetune": 5,
     "supervised": 6,
+    "report": 7,
 }
 
 
@@ -150,6 +151,12 @@ class Experiment:
             seed=(self.config.seed, STREAMS["labels"]),
             num_classes=self.train.num_classes,
         )
+
+    @property
+    def views(self) -> tuple[augment.View, augment.View]:
+        """How the two views of an image are drawn in pretraining."""
+        fields = self.config.augment
+        return view(fields), view(fields, fields.second)
 
     # The network ------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from simclr_jax import augment, probe
-from simclr_jax.experiment import Experiment, view
+from simclr_jax.experiment import Experiment
 from simclr_jax.fit import fit
 from simclr_jax.heads import Classifier
 from simclr_jax.train import LossFn, TrainState
@@ -85,13 +85,12 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
             "pretrain", "", step, epoch=step / plan.steps_per_epoch, **scores
         )
 
-    views = (view(config.augment), view(config.augment, config.augment.second))
     state, seconds = fit(
         experiment.workdir,
         "pretrain",
         "",
         init=init,
-        loss_fn=make_loss(method, views, size, num_classes),
+        loss_fn=make_loss(method, experiment.views, size, num_classes),
         tx=tx,
         schedule=schedule,
         key=experiment.key("pretrain"),

@@ -1,12 +1,11 @@
-"""results.json and metrics.jsonl as people look at them: a table, and report.html."""
+"""results.json as people look at it: the table of the terminal and of the report.
 
-import html
-import io
-import json
+`report_page.py` makes report.html of it.
+"""
+
 from typing import Any, NamedTuple
 
 from simclr_jax.config import Config
-from simclr_jax.workdir import Workdir
 
 
 class Row(NamedTuple):
@@ -15,7 +14,13 @@ class Row(NamedTuple):
     label: str
     top1: float | None
     top3: float | None
+    where: str  # its place in results.json: "probe.pretrained"
     published: tuple[float | None, float | None] | None = None  # percent
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it stands under the result that it puts in proportion."""
+        return self.label.startswith(" ")
 
 
 def rows(results: dict[str, Any], config: Config) -> list[Row]:
@@ -24,9 +29,10 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
 
     def row(label: str, stage: str, variant: str = "") -> Row:
         result = results[stage][variant] if variant else results[stage]
-        key = f"{stage} {variant}".strip()
+        where = f"{stage}.{variant}".rstrip(".")
         label += _of_step(results, stage)
-        return Row(label, result["top1"], result.get("top3"), published.get(key))
+        theirs = published.get(where.replace(".", " "))
+        return Row(label, result["top1"], result.get("top3"), where, theirs)
 
     table = []
     if "finetune" in results:
@@ -36,10 +42,11 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
     if "probe" in results:
         share = _percent_of_labels(results["probe"]["label_fraction"])
         table.append(row(f"linear probe, {share}", "probe", "pretrained"))
+        of_step = _of_step(results, "probe")
         for level, top1 in results["probe"]["layers"].items():
             if level != "h":
-                of_step = _of_step(results, "probe")
-                table.append(Row(f"  on {level} instead of h{of_step}", top1, None))
+                label = f"  on {level} instead of h{of_step}"
+                table.append(Row(label, top1, None, f"probe.layers.{level}"))
         table.append(row("  random encoder", "probe", "random_init"))
     if "knn" in results:
         table.append(row(f"kNN, k {config.knn.k}", "knn"))
@@ -60,16 +67,24 @@ def _percent_of_labels(fraction: float) -> str:
     return f"{100 * fraction:g} % of the labels" if fraction < 1 else "all labels"
 
 
-def _cells(row: Row) -> list[str]:
-    ours = ["" if x is None else f"{100 * x:.1f}" for x in (row.top1, row.top3)]
-    theirs = ["" if x is None else f"{x:.1f}" for x in row.published or (None, None)]
-    return [row.label, *ours, " / ".join(filter(None, theirs))]
+def percent(fraction: float | None) -> str:
+    """ "81.2" of 0.812, and nothing of None."""
+    return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def published_figures(row: Row) -> str:
+    """ "90.2 / 99.1": top-1 and top-3 as published, what there is of them."""
+    numbers = row.published or ()
+    return " / ".join(f"{x:.1f}" for x in numbers if x is not None)
 
 
 def table(results: dict[str, Any], config: Config) -> str:
     """The results as an aligned text table, in percent."""
     lines = [["test accuracy, %", "top-1", "top-3", "published"]]
-    lines += [_cells(row) for row in rows(results, config)]
+    lines += [
+        [row.label, percent(row.top1), percent(row.top3), published_figures(row)]
+        for row in rows(results, config)
+    ]
     if not config.published.rows:
         lines = [line[:-1] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -83,110 +98,15 @@ def table(results: dict[str, Any], config: Config) -> str:
     if config.published.rows:
         text.append(f"({config.published.source})")
     if "pretrain" in results:
-        text.append(_pretraining(results["pretrain"]))
+        text.append(pretraining(results["pretrain"]))
     return "\n".join(text)
 
 
-def _pretraining(result: dict[str, Any]) -> str:
+def pretraining(result: dict[str, Any]) -> str:
+    """One line on results.json's `pretrain`: how long, how fast, where it ended."""
     line = f"pretraining: {result['epochs']:.4g} epochs in {result['seconds']:.0f} s"
     if result["images_per_second"]:
         line += f", {result['images_per_second']:.0f} images/s"
     if result["loss"] is not None:
         line += f", loss {result['loss']:.4f}"
     return line
-
-
-def write(workdir: Workdir, config: Config) -> None:
-    """Writes report.html: the table, the curves and what was run on what."""
-    results = workdir.results()
-    body = "\n".join(
-        [
-            _html_table(results, config),
-            _curves(workdir.metrics()),
-            _provenance(results),
-        ]
-    )
-    page = _PAGE.format(title=html.escape(workdir.path.name), body=body)
-    (workdir.path / "report.html").write_text(page)
-
-
-def _html_table(results: dict[str, Any], config: Config) -> str:
-    head = ["test accuracy, %", "top-1", "top-3", "published"]
-    lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
-    for row in rows(results, config):
-        kind = ' class="baseline"' if row.label.startswith(" ") else ""
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row))
-        lines.append(f"<tr{kind}>{cells}</tr>")
-    notes = [config.published.source] if config.published.rows else []
-    if "pretrain" in results:
-        notes.append(_pretraining(results["pretrain"]))
-    text = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<table>{''.join(lines)}</table>{text}"
-
-
-_CURVES = (
-    ("loss", "contrastive loss"),
-    ("contrastive_accuracy", "contrastive accuracy"),
-    ("embedding_std", "embedding standard deviation x sqrt(D)"),
-    ("online_accuracy", "online probe, training accuracy"),
-    ("knn_top1", "kNN on the test split"),
-    ("probe_top1", "probe on the test split"),
-    ("lr", "learning rate"),
-)
-
-
-def _curves(lines: list[dict[str, Any]]) -> str:
-    """Pretraining over its epochs, one small figure per quantity, as inline SVG."""
-    lines = [line for line in lines if line["stage"] == "pretrain"]
-    shown = [c for c in _CURVES if sum(c[0] in line for line in lines) > 1]
-    if not shown:
-        return ""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.4 * ((len(shown) + 1) // 2)), layout="constrained")
-    axes = figure.subplots((len(shown) + 1) // 2, 2, squeeze=False).flat
-    for axis, (name, title) in zip(axes, shown, strict=False):
-        points = [(line["epoch"], line[name]) for line in lines if name in line]
-        axis.plot(*zip(*points, strict=True), linewidth=1.2)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.grid(alpha=0.3)
-    for axis in list(axes)[len(shown) :]:
-        axis.remove()
-    picture = io.StringIO()
-    figure.savefig(picture, format="svg", metadata={"Date": None})
-    svg = picture.getvalue()
-    return f"<h2>Pretraining</h2>{svg[svg.index('<svg') :]}"
-
-
-def _provenance(results: dict[str, Any]) -> str:
-    names = ("command", "commit", "device", "cpus", "seed", "versions", "config")
-    lines = []
-    for name in names:
-        value = results.get(name)
-        text = value if isinstance(value, str) else json.dumps(value, indent=1)
-        lines.append(f"<dt>{name}</dt><dd><pre>{html.escape(text)}</pre></dd>")
-    return f"<h2>What was run</h2><dl>{''.join(lines)}</dl>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem; color: #222; background: #fff; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .25rem .8rem; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; white-space: pre; }}
-tr {{ border-bottom: 1px solid #ddd; }}
-.baseline {{ color: #777; }}
-svg {{ max-width: 100%; height: auto; background: #fff; border-radius: 6px; }}
-pre {{ overflow-x: auto; margin: 0; font-size: 13px; }}
-@media (prefers-color-scheme: dark) {{
-  body {{ color: #ddd; background: #181818; }} tr {{ border-color: #333; }}
-  .baseline {{ color: #999; }} }}
-</style></head><body><h1>{title}</h1>
-{body}
-</body></html>
-"""

@@ -3,7 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from simclr_jax import checkpoint, finetune, preflight, pretrain, probe, report
+from simclr_jax import (
+    checkpoint,
+    finetune,
+    preflight,
+    pretrain,
+    probe,
+    report,
+    report_page,
+)
 from simclr_jax.config import Config
 from simclr_jax.experiment import Experiment
 from simclr_jax.preflight import FROM_CHECKPOINT, pretraining_folder
@@ -35,6 +43,8 @@ def run(config: Config, path: str) -> None:
         if not ran:
             print(f"{path}: everything is done already")
         print(report.table(workdir.results(), config))
+        if "report" in config.stages:
+            print(f"report: {workdir.path / 'report.html'}")
     finally:
         workdir.close()
 
@@ -44,7 +54,7 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
     check_stop()
     config, workdir = experiment.config, experiment.workdir
     if stage == "report":
-        report.write(workdir, config)
+        report_page.write(experiment)
         return False
     if _holds(experiment, stage):
         return False

@@ -1,0 +1,139 @@
+"""Plots of the report, by matplotlib: plain numbers in, inline SVG out.
+
+Text and axes are drawn in the colour of the page's text and the background is left
+out, so that a figure follows the page from light to dark.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float]]
+
+_TEXT = "#010203"  # stands for the page's colour of text
+# Legible on white and on black, and told apart by the colour-blind (Okabe and Ito,
+# 2008, without the black and the yellow).
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "simclr_jax",
+    "font.size": 10,
+    "text.color": _TEXT,
+    "axes.edgecolor": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.formatter.useoffset": False,
+    "grid.alpha": 0.15,
+    "grid.color": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "legend.labelcolor": _TEXT,
+}
+
+
+def curve(name: str, title: str, points: Points) -> str:
+    """A quantity over the epochs, its last value in the title.
+
+    Args:
+      name: makes the ids of this SVG unique on the page.
+      title: the quantity.
+      points: (epoch, value), at least one.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.2, 2.5), layout="constrained")
+        axis = figure.subplots()
+        _line(axis, points, COLOURS[0])
+        axis.set_title(f"{title}: {points[-1][1]:.4g}")
+        axis.set_xlabel("epoch")
+        if min(y for _, y in points) == max(y for _, y in points):
+            axis.set_ylim(0, 2 * points[0][1] or 1)  # not a zoom into nothing
+        return _svg(figure, name)
+
+
+def accuracies(
+    name: str, series: Mapping[str, Points], levels: Mapping[str, float]
+) -> str:
+    """Accuracies over the epochs, between the ones that don't change with them.
+
+    Args:
+      name: as for `curve`.
+      series: label -> (epoch, fraction).
+      levels: label -> fraction, drawn as horizontal lines.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+        axis = figure.subplots()
+        colours = iter(COLOURS)
+        for label, points in series.items():
+            percent = [(epoch, 100 * value) for epoch, value in points]
+            label = f"{label}: {percent[-1][1]:.1f}"
+            _line(axis, percent, next(colours), label=label, marker="o")
+        for label, value in levels.items():
+            text = f"{label}: {100 * value:.1f}"
+            axis.axhline(
+                100 * value, color=next(colours), linestyle="--", lw=1.4, label=text
+            )
+        axis.set_title("top-1 on the test split, %")
+        axis.set_xlabel("epoch of pretraining")
+        figure.legend(loc="outside lower left", ncols=2)
+        return _svg(figure, name)
+
+
+def _line(axis: Axes, points: Points, colour: str, **options: Any) -> None:
+    options = {"marker": "o" if len(points) == 1 else "", **options}
+    x, y = zip(*points, strict=True)
+    axis.plot(x, y, color=colour, linewidth=1.6, markersize=4, **options)
+
+
+def scatter(name: str, points: np.ndarray, colours: Iterable[str]) -> str:
+    """Points [M, 2] in the plane; the group "NAME-points" has one <use> for each.
+
+    Args:
+      name: as for `curve`.
+      points: [M, 2].
+      colours: one for each point.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+        axis = figure.subplots()
+        drawn = axis.scatter(*points.T, s=11, c=list(colours), linewidths=0)
+        drawn.set_gid("points")
+        axis.set(xticks=[], yticks=[])
+        axis.set_aspect("equal", adjustable="datalim")
+        axis.spines[:].set_visible(False)
+        return _svg(figure, name)
+
+
+def class_colours(count: int) -> list[str]:
+    """Distinct for up to 20 classes, then they come again."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    palette = colormaps["tab10" if count <= 10 else "tab20"]
+    return [to_hex(palette(i % palette.N)) for i in range(count)]
+
+
+def _svg(figure: Figure, name: str) -> str:
+    picture = io.StringIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None})
+    svg = picture.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    # Several on one page: without its name an id would belong to the first of them.
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    # Sized by the page, so that a phone shows all of it.
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    return re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
