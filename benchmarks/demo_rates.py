@@ -12,6 +12,7 @@ not run again; the points go to benchmarks/results/demo_rates.json.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -65,14 +66,15 @@ def study_data(path: Path) -> None:
 def launch(workdir: Path, *flags: str) -> dict:
     command = [sys.executable, "launch.py", "--config=configs/demo.py"]
     command += [f"--workdir={workdir}", *flags]
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run(command, check=True)
     return json.loads((workdir / "results.json").read_text())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/demo_rates"))
-    workdir = parser.parse_args().workdir.resolve()
+    workdir = parser.parse_args().workdir
+    os.chdir(ROOT)  # paths in the record are those of this checkout
     workdir.mkdir(parents=True, exist_ok=True)
     data = workdir / "study.npz"
     if not data.exists():

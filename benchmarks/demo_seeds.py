@@ -10,6 +10,7 @@ the demo is about, seed by seed.
 
 import argparse
 import json
+import os
 import statistics
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def table(runs: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/demo_seeds"))
-    workdir = parser.parse_args().workdir.resolve()
+    workdir = parser.parse_args().workdir
+    os.chdir(ROOT)  # paths in the record are those of this checkout
     runs = [
         launch(workdir / f"seed{seed}", f"--config.seed={seed}") for seed in DEMO_SEEDS
     ]
