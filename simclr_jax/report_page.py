@@ -29,11 +29,12 @@ def write(experiment: Experiment) -> str:
     """Writes report.html into the workdir; returns its path."""
     workdir = experiment.workdir
     results, metrics = workdir.results(), workdir.metrics()
+    pretrained = any(line["stage"] == "pretrain" for line in metrics)
     sections = [
         _results(results, experiment.config),
         *report_images.of_encoder(experiment),
         _curves(results, metrics),
-        report_images.views(experiment) if "pretrain" in results else "",
+        report_images.views(experiment) if pretrained else "",
         _provenance(results, metrics),
     ]
     template = importlib.resources.files("simclr_jax") / "report.html"
