@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from simclr_jax import cpu_conv
+
 # Depth -> blocks in each of the four stages. 10, 18 and 34 have basic blocks.
 DEPTHS = {
     10: (1, 1, 1, 1),
@@ -128,7 +130,11 @@ class ResNet(nn.Module):
             raise ValueError(f"images must be [B, H, W, C], got {images.shape}")
         kernel_init, last_gamma = INITS[self.init_scheme]
         conv = partial(
-            nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=kernel_init
+            nn.Conv,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=kernel_init,
+            conv_general_dilated=cpu_conv.conv_general_dilated,
         )
         norm = partial(
             nn.BatchNorm,
