@@ -1,0 +1,122 @@
+"""What a pretraining step needs in memory, asked of the compiler, not guessed.
+
+    python benchmarks/memory.py
+    python benchmarks/memory.py --cases=cifar_r50
+
+Compiles SimCLR's step (forward, loss, gradients; no data, no optimizer) for the device
+that is there, without running it, and prints one JSON line per case: temporary memory
+from `compiled.memory_analysis()`, and FLOPs counted from the program with every scan
+taken as often as it runs. On a CPU this is XLA's plan for a CPU in float32: GPUs keep
+other temporaries, and bfloat16 is not measured by it.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import launch
+
+launch.set_cpu_flags()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+from simclr_jax import methods  # noqa: E402
+from simclr_jax.encoders import ResNet  # noqa: E402
+from simclr_jax.heads import Projector  # noqa: E402
+
+# (batch, microbatch or None, remat)
+_PLAIN = [(n, None, False) for n in (64, 128, 256, 512, 1024)]
+CASES = {
+    "cifar_r18": ({"depth": 18, "size": 32}, [(128, None, False), (4096, 128, False)]),
+    "cifar_r50": ({"depth": 50, "size": 32}, [*_PLAIN, (4096, 128, False)]),
+    "r50_224": (
+        {"depth": 50, "size": 224},
+        [(64, None, False), (256, None, False), (256, None, True), (4096, 64, False)],
+    ),
+}
+
+
+def gradient(depth: int, size: int, batch: int, microbatch: int | None, remat: bool):
+    """(the step's function, abstract arguments)."""
+    stem = "cifar" if size == 32 else "imagenet"
+    method = methods.make(
+        "simclr",
+        ResNet(depth=depth, stem=stem, remat=remat),
+        projector=Projector(dim=128),
+        microbatch=microbatch,
+    )
+    key = jax.random.key(0)
+    blank = jnp.zeros((2, size, size, 3))
+    params, state = jax.eval_shape(lambda: method.init(key, blank))
+    view = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+
+    def step(params, state, a, b):
+        def loss(params):
+            return method.loss(params, state, key, (a, b))
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    return step, (params, state, view, view)
+
+
+def flops(jaxpr: Any) -> float:
+    """Multiplications and additions of all products and convolutions in a jaxpr."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, inputs = equation.primitive.name, equation.invars
+        out = equation.outvars[0].aval
+        if name == "dot_general":
+            (over, _), _ = equation.params["dimension_numbers"]
+            shape = inputs[0].aval.shape
+            total += 2 * out.size * math.prod(shape[i] for i in over)
+        elif name == "conv_general_dilated":
+            numbers = equation.params["dimension_numbers"]
+            kernel = inputs[1].aval
+            total += 2 * out.size * kernel.size / kernel.shape[numbers.rhs_spec[0]]
+        times = equation.params.get("length", 1) if name == "scan" else 1
+        inner = [x for value in equation.params.values() for x in _programs(value)]
+        if name == "cond":  # a program for each platform: one of them runs
+            inner = inner[-1:]
+        total += times * sum(flops(program) for program in inner)
+    return total
+
+
+def _programs(value: Any) -> list[Any]:
+    if isinstance(value, tuple | list):
+        return [program for item in value for program in _programs(item)]
+    value = getattr(value, "jaxpr", value)
+    return [value] if hasattr(value, "eqns") else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", default=",".join(CASES))
+    for name in parser.parse_args().cases.split(","):
+        fields, settings = CASES[name]
+        for batch, microbatch, remat in settings:
+            step, arguments = gradient(
+                **fields, batch=batch, microbatch=microbatch, remat=remat
+            )
+            count = flops(jax.make_jaxpr(step)(*arguments).jaxpr)
+            compiled = jax.jit(step).lower(*arguments).compile()
+            memory = compiled.memory_analysis()
+            result = {
+                "case": name,
+                "batch": batch,
+                "microbatch": microbatch,
+                "remat": remat,
+                "temporaries_gib": round(memory.temp_size_in_bytes / 2**30, 3),
+                "gflops_per_image": round(count / batch / 1e9, 3),
+                "device": jax.devices()[0].device_kind,
+            }
+            print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

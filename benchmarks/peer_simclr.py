@@ -1,0 +1,179 @@
+"""lightly's SimCLR in PyTorch, timed on demand: the other side of throughput.py.
+
+Run by `throughput.py --peer=PYTHON` with an interpreter that has torch and lightly.
+Reads requests as JSON lines on stdin, {"case": ..., "mode": "train" | "step", "steps":
+n, "data": path}, and answers each with {"seconds": of the n steps}. "train" is
+lightly's transform on two data workers, its loss and head, Adam; "step" is the same on
+two batches that are there already. Convolutions run channels_last.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:
+    # The registry's torchvision is built for CUDA. Beside a CPU torch its import stops
+    # at two operators that nothing here uses; declaring their names is enough.
+    _operators = torch.library.Library("torchvision", "DEF")
+    for _name in ("nms", "qnms"):
+        _operators.define(
+            f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+
+from lightly.loss import NTXentLoss  # noqa: E402
+from lightly.models.modules import SimCLRProjectionHead  # noqa: E402
+from lightly.transforms import SimCLRTransform  # noqa: E402
+from PIL import Image  # noqa: E402
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+class Block(nn.Module):
+    """A residual block: two 3x3, or 1x1, 3x3 and 1x1 to four times the channels."""
+
+    def __init__(self, inputs: int, channels: int, stride: int, bottleneck: bool):
+        super().__init__()
+        outputs = channels * (4 if bottleneck else 1)
+        if bottleneck:
+            sizes = [(1, 1, channels), (3, stride, channels), (1, 1, outputs)]
+        else:
+            sizes = [(3, stride, channels), (3, 1, channels)]
+        layers: list[nn.Module] = []
+        last = inputs
+        for size, step, width in sizes:
+            layers.append(nn.Conv2d(last, width, size, step, size // 2, bias=False))
+            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            last = width
+        self.layers = nn.Sequential(*layers[:-1])
+        self.shortcut = _shortcut(inputs, outputs, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.relu(self.layers(x) + self.shortcut(x))
+
+
+def encoder(depth: int, width: float) -> tuple[nn.Module, int]:
+    """torchvision's ResNet at a width, with CIFAR's stem; and its features."""
+    blocks = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[depth]
+    channels, bottleneck = int(64 * width), depth >= 50
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, channels, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    ]
+    last = channels
+    for stage, count in enumerate(blocks):
+        for i in range(count):
+            wide = channels * 2**stage
+            stride = 2 if stage and not i else 1
+            layers.append(Block(last, wide, stride, bottleneck))
+            last = wide * (4 if bottleneck else 1)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), last
+
+
+class Views(torch.utils.data.Dataset):
+    def __init__(self, images: np.ndarray):
+        size = images.shape[1]
+        self.images = images
+        self.transform = SimCLRTransform(
+            input_size=size, cj_strength=0.5, gaussian_blur=0.0, normalize=None
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.transform(Image.fromarray(self.images[i]))
+
+
+class Peer:
+    """One case: the network, its optimizer and the images."""
+
+    def __init__(self, case: dict, path: str):
+        self.batch = case["batch"]
+        self.images = np.load(path)
+        body, features = encoder(case["depth"], case["width"])
+        head = SimCLRProjectionHead(features, features, 128)
+        self.net = nn.Sequential(body, head).to(
+            DEVICE, memory_format=torch.channels_last
+        )
+        self.optimizer = torch.optim.Adam(self.net.parameters(), 1e-3)
+        self.loss = NTXentLoss(0.5)
+
+    def step(self, a, b) -> None:
+        x = torch.cat([a, b]).to(DEVICE, non_blocking=True)
+        x = x.contiguous(memory_format=torch.channels_last)
+        loss = self.loss(*self.net(x).chunk(2))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def run(self, mode: str, steps: int) -> float:
+        batches = self._batches(mode)
+        self.step(*next(batches))  # warm, and the workers have started
+        _wait()
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.step(*next(batches))
+        _wait()
+        return time.perf_counter() - start
+
+    def _batches(self, mode: str):
+        if mode == "step":
+            images = torch.from_numpy(self.images[: 2 * self.batch])
+            pair = (images.permute(0, 3, 1, 2).float() / 255).to(DEVICE).chunk(2)
+            while True:
+                yield pair
+        while True:
+            loader = torch.utils.data.DataLoader(
+                Views(self.images),
+                self.batch,
+                shuffle=True,
+                drop_last=True,
+                num_workers=2,
+                pin_memory=CUDA,
+            )
+            for (a, b), *_ in (x if isinstance(x, tuple) else (x,) for x in loader):
+                yield a, b
+
+
+def _wait() -> None:
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    # Answers alone go to the pipe; what a library prints goes to stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    torch.set_num_threads(os.cpu_count() or 1)
+    current, peer = None, None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if current != request["case"]:
+            current = request["case"]
+            peer = Peer(current, request["data"])
+        assert peer is not None
+        seconds = peer.run(request["mode"], request["steps"])
+        versions = {"torch": torch.__version__}
+        answers.write(json.dumps({"seconds": seconds, "versions": versions}) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
