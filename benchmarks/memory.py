@@ -70,7 +70,7 @@ def flops(jaxpr: Any) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name, inputs = equation.primitive.name, equation.invars
-        out = equation.outvars[0].aval
+        out = equation.outvars[0].aval if equation.outvars else None
         if name == "dot_general":
             (over, _), _ = equation.params["dimension_numbers"]
             shape = inputs[0].aval.shape
