@@ -33,6 +33,8 @@ sys.path.insert(0, str(ROOT))
 
 import launch  # noqa: E402
 
+if __name__ == "__main__":
+    launch.use_huge_pages()
 launch.set_cpu_flags()
 
 import jax  # noqa: E402
@@ -155,7 +157,10 @@ class Ours:
 
 
 class Peer:
-    """The PyTorch side, in a process of its own that works only when asked."""
+    """The PyTorch side, in a process of its own that works only when asked.
+
+    It has the environment of this one, huge pages included.
+    """
 
     def __init__(self, python: str):
         script = str(ROOT / "benchmarks/peer_simclr.py")

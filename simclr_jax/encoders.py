@@ -16,8 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from simclr_jax import cpu_conv
-
 # Depth -> blocks in each of the four stages. 10, 18 and 34 have basic blocks.
 DEPTHS = {
     10: (1, 1, 1, 1),
@@ -134,7 +132,6 @@ class ResNet(nn.Module):
             use_bias=False,
             dtype=self.dtype,
             kernel_init=kernel_init,
-            conv_general_dilated=cpu_conv.conv_general_dilated,
         )
         norm = partial(
             nn.BatchNorm,

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -454,3 +456,40 @@ def test_the_cpu_flag_leaves_the_users_flags_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     launcher.set_cpu_flags()
     assert os.environ["XLA_FLAGS"] == ""
+
+
+def start_again(tmp_path, setting, **environment):
+    """What a script sees that asks for huge pages, beside the setting it is shown."""
+    kernel = tmp_path / "enabled"
+    kernel.write_text(setting)
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import launch, os\n"
+        f"launch._HUGE_PAGES_SETTING = {str(kernel)!r}\n"
+        "launch.importlib.util.find_spec = lambda name: None\n"
+        "print('started', flush=True)\n"
+        "launch.use_huge_pages()\n"
+        "print(os.environ.get('GLIBC_TUNABLES'), sys.argv[1:], os.getpid())\n"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", script, "a b", "--c=1"],
+        env=plain | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    *starts, seen = output.splitlines()
+    assert seen.endswith(f" ['a b', '--c=1'] {process.pid}")
+    return len(starts), seen.split()[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are Linux's")
+def test_huge_pages_are_asked_for_once(tmp_path):
+    madvise = "always [madvise] never\n"
+    assert start_again(tmp_path, madvise) == (2, "glibc.malloc.hugetlb=1")
+    assert start_again(tmp_path, "always madvise [never]\n") == (1, "None")
+    users = "glibc.malloc.arena_max=1"
+    assert start_again(tmp_path, madvise, GLIBC_TUNABLES=users) == (1, users)
