@@ -2,6 +2,7 @@
 
     python launch.py --config=configs/cifar10.py --workdir=runs/cifar10
     python launch.py --config=configs/demo.py --workdir=runs/a --config.epochs=5
+    python launch.py --config=configs/small_batch.py --workdir=runs/study --sweep
 
 The same command continues an interrupted run. Exit codes: 0 done, 1 the machine
 failed us, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
@@ -12,6 +13,7 @@ import importlib.util
 import os
 import re
 import sys
+from typing import Any, NamedTuple
 
 # XLA's default code for a convolution's gradient by its kernel is slow on the CPU; the
 # fusions replace it. An unknown flag or value aborts XLA: only versions it ran with.
@@ -67,8 +69,20 @@ def set_compilation_cache() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
-def parse(argv: list[str]):
-    """`(config, workdir)` from the command line.
+class Request(NamedTuple):
+    """What the command line asks for."""
+
+    config: Any
+    workdir: str
+    recipe: str  # configs/NAME.py[:variant]
+    sweep: bool
+    seeds: str
+    index: int | None
+    table: bool
+
+
+def parse(argv: list[str]) -> Request:
+    """The command line.
 
     Raises:
       RequestError: whatever is wrong with it, in one line.
@@ -87,6 +101,15 @@ def parse(argv: list[str]):
         sys_argv=argv,
     )
     flags.DEFINE_string("workdir", None, "The folder of this run.", flag_values=values)
+    for name, meaning in (
+        ("sweep", "Run every row of the recipe's sweep() with every seed."),
+        ("table", "With --sweep: only collect what is finished."),
+    ):
+        flags.DEFINE_bool(name, False, meaning, flag_values=values)
+    flags.DEFINE_string("seeds", "0,1,2", "With --sweep.", flag_values=values)
+    flags.DEFINE_integer(
+        "index", None, "With --sweep: run this point only.", flag_values=values
+    )
     flags.DEFINE_bool("help", False, "Show this text.", flag_values=values)
     line = " ".join(argv[1:])
     for recipe in re.findall(r"(?:^|\s)--?config[= ]([^\s:]+)", line):
@@ -106,7 +129,15 @@ def parse(argv: list[str]):
         raise RequestError("--config: missing; for example --config=configs/demo.py")
     if not values.workdir:
         raise RequestError("--workdir: missing; for example --workdir=runs/demo")
-    return config, values.workdir
+    if not values.sweep:
+        for name in ("seeds", "index", "table"):
+            if values[name].present:
+                raise RequestError(f"--{name}: goes with --sweep")
+    if values.table and values.index is not None:
+        raise RequestError("--table: collects all points; leave --index out")
+    recipe = config_flags.get_config_filename(values["config"])
+    own = (values.sweep, values.seeds, values.index, values.table)
+    return Request(config, values.workdir, recipe, *own)
 
 
 def _explain(error: Exception, argv: list[str]) -> str:
@@ -160,13 +191,48 @@ def run(config, workdir: str) -> None:
     stages.run(config, workdir)
 
 
+def run_sweep(request: Request, argv: list[str]) -> None:
+    """Checks all points of the recipe's sweep, then runs or collects them."""
+    from configs import common
+    from simclr_jax import sweep, sweep_plan
+    from simclr_jax.errors import RequestError
+
+    rows = sweep_plan.load(request.recipe)
+    seeds = sweep_plan.seeds_of(request.seeds)
+    points = sweep_plan.points(rows, request.config, seeds, request.workdir)
+    if request.index is not None and not 0 <= request.index < len(points):
+        raise RequestError(
+            f"--index: {request.index} is not one of the {len(points)} points, 0 to "
+            f"{len(points) - 1}: {len(rows.rows)} rows with the first seed, then with "
+            "the next"
+        )
+    sweep_plan.check(
+        rows, points, argv[1:], common.get_config(), to_run=not request.table
+    )
+    if request.table:
+        print(sweep.collect(rows, points, request.workdir))
+    elif request.index is None:
+        sweep.run(rows, points, request.workdir, argv)
+    else:
+        sweep.run_one(points[request.index])
+
+
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    from simclr_jax.errors import DivergedError, RequestError, StoppedError
+    from simclr_jax.errors import (
+        DivergedError,
+        FailedError,
+        RequestError,
+        StoppedError,
+    )
 
     try:
-        run(*parse(argv))
-    except (RequestError, DivergedError, StoppedError) as error:
+        request = parse(argv)
+        if request.sweep:
+            run_sweep(request, argv)
+        else:
+            run(request.config, request.workdir)
+    except (RequestError, DivergedError, StoppedError, FailedError) as error:
         kind = "stopped" if isinstance(error, StoppedError) else "error"
         print(f"{kind}: {error}", file=sys.stderr)
         return error.exit_code

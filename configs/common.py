@@ -128,6 +128,9 @@ def get_config() -> Any:
     config.probe = ConfigDict()
     config.probe.every_epochs = 0  # also kNN and probe while pretraining; 0: never
     config.probe.online = True  # a classifier trained along, gradient stopped at h
+    # The level that the score is of: h | head_1 | ... | z. All are probed anyway, see
+    # `layers` in results.json; kNN, fine-tuning and every_epochs stay on h.
+    config.probe.features = "h"
     config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
     config.probe.epochs = 100
     config.probe.batch_size = 256

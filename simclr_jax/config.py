@@ -8,6 +8,7 @@ would be accepted.
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -53,6 +54,10 @@ def _stages(value: tuple) -> str | None:
     if unknown or not value or len(set(value)) != len(value):
         return f"a tuple of different stages out of: {', '.join(STAGES)}"
     return None
+
+
+def _level(value: str) -> str | None:
+    return None if re.fullmatch(r"h|z|head_[1-9]\d*", value) else "h, head_1, ... or z"
 
 
 _fraction = rules.number(0, 1)
@@ -129,6 +134,7 @@ _RULES: dict[str, Rule] = {
     "data.stored_size": rules.integer(0),
     "data.device_limit_gb": rules.number(0),
     "probe.every_epochs": rules.integer(0),
+    "probe.features": _level,
     **_under("probe", _labelled_stage()),
     **_under("finetune", _labelled_stage()),
     "finetune.from_layer": rules.integer(0),
@@ -215,6 +221,12 @@ def _validate_together(config: Config) -> None:
         raise RequestError(
             f"config.finetune.from_layer: {config.finetune.from_layer} is above the "
             f"projector's {config.projector.layers} layers"
+        )
+    levels = heads.level_names(config.projector.layers)
+    if config.probe.features not in levels:
+        raise RequestError(
+            f"config.probe.features: {config.probe.features!r} is not one of "
+            f"{', '.join(levels)}, the levels with {config.projector.layers} layers"
         )
     if config.pretrained and "pretrain" in config.stages:
         raise RequestError(

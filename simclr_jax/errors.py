@@ -21,3 +21,9 @@ class StoppedError(Exception):
     """A signal asked the run to stop; its state is saved. Exit code 75."""
 
     exit_code = 75
+
+
+class FailedError(Exception):
+    """Something outside of the request went wrong: a run of a sweep. Exit code 1."""
+
+    exit_code = 1

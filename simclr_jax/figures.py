@@ -117,6 +117,93 @@ def scatter(name: str, points: np.ndarray, colours: Iterable[str]) -> str:
         return _svg(figure, name)
 
 
+def intervals(
+    name: str,
+    title: str,
+    rows: Sequence[tuple[str, Sequence[float], float | None, float]],
+) -> str:
+    """A point with its interval for every row, from top to bottom, about a line at 0.
+
+    Args:
+      name: as for `curve`.
+      title: what is shown.
+      rows: (label, single values, centre, half width of its interval); a row without
+        a centre has no mark.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.9 + 0.32 * len(rows)), layout="constrained")
+        axis = figure.subplots()
+        axis.axvline(0, color=_TEXT, linewidth=1, alpha=0.5)
+        for y, (_, values, centre, half) in enumerate(rows):
+            axis.plot(values, [y] * len(values), "o", color=COLOURS[4], markersize=4)
+            if centre is not None:
+                axis.errorbar(
+                    centre, y, xerr=half, fmt="D", color=COLOURS[0], ms=5, capsize=4
+                )
+        axis.set_yticks(range(len(rows)), [label for label, *_ in rows])
+        axis.invert_yaxis()
+        axis.set_title(title)
+        return _svg(figure, name)
+
+
+def bands(
+    name: str, x_label: str, series: Mapping[str, Sequence[tuple[float, float, float]]]
+) -> str:
+    """Accuracy over a quantity that doubles, a line with error bars for each series.
+
+    Args:
+      name: as for `curve`.
+      x_label: the quantity.
+      series: label -> (x, mean, sd), in percent.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+        axis = figure.subplots()
+        for i, (label, points) in enumerate(series.items()):
+            x, mean, sd = zip(*points, strict=True)
+            colour = COLOURS[i % len(COLOURS)]
+            axis.errorbar(x, mean, sd, label=label, color=colour, marker="o", capsize=3)
+        ticks = sorted({x for points in series.values() for x, *_ in points})
+        if ticks and ticks[0] > 0:
+            axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [f"{x:g}" for x in ticks], minor=False)
+        axis.set_title("top-1 on the test split, %, mean +- sd")
+        axis.set_xlabel(x_label)
+        axis.legend()
+        return _svg(figure, name)
+
+
+def heat_map(
+    name: str, names: Sequence[str], values: Mapping[tuple[str, str], float | None]
+) -> str:
+    """A square of numbers, darker where they are higher.
+
+    Args:
+      name: as for `curve`.
+      names: of rows and columns alike.
+      values: (row, column) -> number in percent, None where there is none yet.
+    """
+    grid = np.array([[values.get((a, b)) for b in names] for a in names], float)
+    with rc_context(_STYLE):
+        size = 1.2 + 0.75 * len(names)
+        figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+        axis = figure.subplots()
+        axis.grid(visible=False)
+        drawn = axis.imshow(grid, cmap="cividis")
+        low, high = drawn.get_clim() if np.isfinite(grid).any() else (0.0, 1.0)
+        for y, row in enumerate(grid):
+            for x, value in enumerate(row):
+                if np.isfinite(value):
+                    pale = value - low > 0.6 * (high - low)
+                    colour = "black" if pale else "white"
+                    axis.text(x, y, f"{value:.1f}", ha="center", va="center", c=colour)
+        axis.set_xticks(range(len(names)), names, rotation=30)
+        axis.set_yticks(range(len(names)), names)
+        axis.spines[:].set_visible(False)
+        axis.set_title("top-1 on the test split, %")
+        return _svg(figure, name)
+
+
 def class_colours(count: int) -> list[str]:
     """Distinct for up to 20 classes, then they come again."""
     from matplotlib import colormaps

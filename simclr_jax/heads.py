@@ -115,6 +115,16 @@ class Projector(nn.Module):
         return levels
 
 
+def level_names(layers: int) -> list[str]:
+    """The levels of a projector of so many layers, from the encoder's end.
+
+    Example:
+      >>> level_names(3)
+      ['h', 'head_1', 'head_2', 'z']
+    """
+    return ["h", *(f"head_{j}" for j in range(1, layers)), "z"]
+
+
 def keep_layers(tree: Mapping[str, Any], upto: int) -> dict[str, Any]:
     """Drops the projector's layers above `upto`, for fine-tuning from that level.
 

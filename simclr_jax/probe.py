@@ -82,13 +82,18 @@ class _Fit:
 
 
 def probe(experiment: Experiment) -> dict[str, Any]:
-    """Probes the pretrained encoder and the same at its random initialisation."""
+    """Probes the pretrained network and the same at its random initialisation.
+
+    The scores are of `config.probe.features`; `layers` has those of all levels.
+    """
+    level = experiment.config.probe.features
     step, params, model_state = experiment.pretrained
     pretrained = _probe(experiment, "pretrained", step, params, model_state)
     random_init = _probe(experiment, "random_init", 0, *experiment.random_init)
     return {
-        "pretrained": pretrained["h"],
-        "random_init": random_init["h"],
+        "pretrained": pretrained[level],
+        "random_init": random_init[level],
+        "features": level,
         "layers": {level: score["top1"] for level, score in pretrained.items()},
         "label_fraction": experiment.config.probe.label_fraction,
         "step": step,

@@ -41,11 +41,13 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
         table.append(row("  the same from scratch", "finetune", "random_init"))
     if "probe" in results:
         share = _percent_of_labels(results["probe"]["label_fraction"])
-        table.append(row(f"linear probe, {share}", "probe", "pretrained"))
+        scored = results["probe"].get("features", "h")
+        on = "" if scored == "h" else f" on {scored}"
+        table.append(row(f"linear probe{on}, {share}", "probe", "pretrained"))
         of_step = _of_step(results, "probe")
         for level, top1 in results["probe"]["layers"].items():
-            if level != "h":
-                label = f"  on {level} instead of h{of_step}"
+            if level != scored:
+                label = f"  on {level} instead of {scored}{of_step}"
                 table.append(Row(label, top1, None, f"probe.layers.{level}"))
         table.append(row("  random encoder", "probe", "random_init"))
     if "knn" in results:

@@ -9,6 +9,7 @@ import html
 import importlib.resources
 import json
 import string
+from collections.abc import Sequence
 from typing import Any
 
 from simclr_jax import figures, report, report_images
@@ -37,15 +38,20 @@ def write(experiment: Experiment) -> str:
         report_images.views(experiment) if pretrained else "",
         _provenance(results, metrics),
     ]
+    title, summary = workdir.path.resolve().name, _summary(experiment, results)
+    path = workdir.path / "report.html"
+    path.write_text(page(title, summary, sections))
+    return str(path)
+
+
+def page(title: str, summary: str, sections: Sequence[str]) -> str:
+    """A whole page: plain text above, HTML sections below it."""
     template = importlib.resources.files("simclr_jax") / "report.html"
-    page = string.Template(template.read_text()).substitute(
-        title=html.escape(workdir.path.resolve().name),
-        summary=html.escape(_summary(experiment, results)),
+    return string.Template(template.read_text()).substitute(
+        title=html.escape(title),
+        summary=html.escape(summary),
         body="\n".join(sections),
     )
-    path = workdir.path / "report.html"
-    path.write_text(page)
-    return str(path)
 
 
 def _summary(experiment: Experiment, results: dict[str, Any]) -> str:

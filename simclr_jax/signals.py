@@ -1,7 +1,10 @@
 """SIGTERM and SIGINT as a request to stop, heard between two steps."""
 
+import os
 import signal
 import sys
+import threading
+import time
 
 from simclr_jax.errors import StoppedError
 
@@ -22,7 +25,26 @@ def catch_signals() -> None:
         signal.signal(number, ask)
 
 
+def stop_requested() -> bool:
+    """Whether a signal has asked the run to stop."""
+    return bool(_received)
+
+
 def check_stop() -> None:
     """Raises StoppedError once a signal has asked for it; call it in any long loop."""
-    if _received:
+    if stop_requested():
         raise StoppedError("stopped; the same command continues")
+
+
+def stop_with(parent: int) -> None:
+    """Sends this process SIGTERM once it is no longer a child of process `parent`.
+
+    So that nothing goes on in the background when a sweep is killed outright.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

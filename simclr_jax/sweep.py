@@ -1,0 +1,224 @@
+"""Many runs of one recipe, one table: `launch.py --sweep`.
+
+Each point (a row with a seed, see sweep_plan.py) is run by a launch.py of its own, so
+that one that fails, diverges or runs out of memory takes nothing with it. What is
+finished is not run again, what was interrupted continues.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simclr_jax import config as config_lib
+from simclr_jax import preflight, sweep_chart, sweep_table
+from simclr_jax.errors import FailedError, RequestError
+from simclr_jax.progress import duration
+from simclr_jax.signals import check_stop, stop_requested, stop_with
+from simclr_jax.sweep_plan import Point, Sweep
+
+# Tells a point's process which sweep it belongs to, and ends with.
+_PARENT = "SIMCLR_JAX_SWEEP_PID"
+# An earlier sweep that was killed takes its last step and saves: seconds.
+_PATIENCE = 120.0
+
+
+# Running --------------------------------------------------------------------
+
+
+def run(
+    sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike, argv: list[str]
+) -> None:
+    """Runs every point that is not finished, then prints and writes the table.
+
+    Args:
+      found: all points, checked.
+      argv: the command line, which with `--index=i` runs one point.
+
+    Raises:
+      FailedError: a point failed; the others have been run all the same.
+      StoppedError: a signal asked for it; the running point has saved its state.
+    """
+    waiting = [i for i, point in enumerate(found) if results(point) is None]
+    _say(f"{len(found)} points, {len(found) - len(waiting)} of them finished")
+    failed, begin = [], time.monotonic()
+    for count, index in enumerate(waiting):
+        check_stop()
+        point, started = found[index], time.monotonic()
+        _say(f"{index + 1}/{len(found)}: {point}{_eta(begin, count, len(waiting))}")
+        _wait_for(point)
+        code, last = _launch([sys.executable, *argv, f"--index={index}"])
+        check_stop()
+        took = duration(time.monotonic() - started)
+        if code:
+            failed.append(f"{point} (exit {code}: {last})")
+            _say(f"{index + 1}/{len(found)}: {point} FAILED after {took}: {last}")
+        else:
+            _say(f"{index + 1}/{len(found)}: {point} in {took}")
+        collect(sweep, found, workdir)  # so that the table grows as results come
+    print(collect(sweep, found, workdir))
+    print(f"report: {Path(workdir).expanduser() / 'report.html'}")
+    if failed:
+        raise FailedError(f"{len(failed)} of {len(found)} failed: {'; '.join(failed)}")
+
+
+def run_one(point: Point) -> None:
+    """Runs a point in this process."""
+    parent = os.environ.get(_PARENT)
+    if parent:
+        stop_with(int(parent))
+    from simclr_jax import stages
+
+    stages.run(point.config, str(point.path))
+
+
+def _say(text: str) -> None:
+    print(f"sweep: {text}", file=sys.stderr, flush=True)
+
+
+def _eta(begin: float, done: int, total: int) -> str:
+    if not done:
+        return ""
+    each = (time.monotonic() - begin) / done
+    return f"; {duration(each)} a point, ETA {duration(each * (total - done))}"
+
+
+def _launch(command: list[str]) -> tuple[int, str]:
+    """Runs a point's process; returns its exit code and the last line it wrote."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ | {_PARENT: str(os.getpid())},
+        # Ctrl-C reaches this process alone, which passes it on once.
+        start_new_session=True,
+    )
+    lines: deque[str] = deque([""], maxlen=1)
+
+    def pass_on() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+            if line.strip():
+                lines.append(line.strip())
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    asked = False
+    while True:
+        try:
+            code = process.wait(timeout=0.2)
+            break
+        except subprocess.TimeoutExpired:
+            if stop_requested() and not asked:
+                process.send_signal(signal.SIGTERM)
+                asked = True
+    reader.join(timeout=5)
+    return code, lines[-1].removeprefix("error: ")
+
+
+def _wait_for(point: Point) -> None:
+    """Until no other process is running in the point's folder."""
+    lock = point.path / ".lock"
+    deadline = time.monotonic() + _PATIENCE
+    said = False
+    while lock.exists() and time.monotonic() < deadline:
+        check_stop()
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if not said:
+                    _say(f"another run is using {point.path}; waiting for it")
+                    said = True
+        time.sleep(0.5)
+
+
+# What is there --------------------------------------------------------------
+
+
+def results(point: Point) -> dict[str, Any] | None:
+    """A finished point's results.json, else None.
+
+    Asks for nothing else of the folder: results.json is all that needs to be kept.
+    """
+    try:
+        found = json.loads((point.path / "results.json").read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RequestError(f"--workdir: can't read {point.path}: {error}") from error
+    config_lib.same_recipe(found["config"], point.config, str(point.path))
+    newest = found.get("pretrain", {}).get("step")
+    for stage in set(point.config.stages) - {"report"}:
+        result = found.get(stage)
+        if result is None or result["max_steps"] != point.config.max_steps:
+            return None
+        stale = newest is not None and result.get("step", newest) != newest
+        if stale and stage in preflight.FROM_CHECKPOINT:
+            return None
+    return found
+
+
+def scores(
+    sweep: Sweep, found: Sequence[Point]
+) -> tuple[dict[str, dict[int, float]], list[dict[str, Any]]]:
+    """`({row: {seed: percent}}, their results)` of the points that are finished."""
+    table: dict[str, dict[int, float]] = {row: {} for row in sweep.rows}
+    records = []
+    for point in found:
+        record = results(point)
+        if record is None:
+            continue
+        value: Any = record
+        for name in sweep.score.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, int | float):
+            raise RequestError(
+                f"--sweep: {point.path}/results.json has no score {sweep.score}"
+            )
+        table[point.row][point.seed] = 100 * value
+        records.append(record)
+    return table, records
+
+
+def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) -> str:
+    """Writes table.md, table.csv and report.html of what is finished.
+
+    Returns:
+      The text of table.md.
+    """
+    from simclr_jax import sweep_page  # matplotlib: not for refusals
+
+    table, records = scores(sweep, found)
+    made = sweep_table.make(table, sweep.baseline, sweep.published)
+    notes = [sweep_table.note(made)]
+    if sweep.published:
+        notes.append(f"Published, not ours: {sweep.source or 'source not given'}.")
+    missing = [str(p) for p in found if p.seed not in table[p.row]]
+    if missing:
+        notes.append(
+            f"Not finished: {len(missing)} of {len(found)} ({', '.join(missing)})."
+        )
+    configs = {point.row: point.config for point in found}
+    extra = sweep_chart.markdown(sweep.chart, made, configs)
+    text = sweep_table.markdown(made, notes) + extra
+    folder = Path(workdir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(text)
+    (folder / "table.csv").write_text(sweep_table.as_csv(made))
+    page = sweep_page.page(folder.resolve().name, sweep, made, configs, records, notes)
+    (folder / "report.html").write_text(page)
+    return text

@@ -1,0 +1,133 @@
+"""report.html of a sweep: its table, its pictures, and what was run on what."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simclr_jax import figures, report_page, sweep_chart, sweep_table
+from simclr_jax.config import Config, flatten
+from simclr_jax.report_images import section
+from simclr_jax.sweep_plan import Sweep
+from simclr_jax.sweep_table import Table
+
+
+def page(
+    title: str,
+    sweep: Sweep,
+    table: Table,
+    configs: Mapping[str, Config],
+    records: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+) -> str:
+    """The whole page.
+
+    Args:
+      configs: of each row.
+      records: results.json of every finished point.
+      notes: sentences under the table.
+    """
+    some = next(iter(configs.values()))
+    runs = sum(len(line.scores) for line in table.lines)
+    summary = (
+        f"{len(table.lines)} rows, {runs} finished runs on {some.data.name}; score: "
+        f"{sweep.score} on the test split, compared with {table.baseline}."
+    )
+    sections = [
+        section("Results", _table(table) + _paragraphs(notes)),
+        section("Differences", _differences(table)),
+        section("Picture", _chart(sweep, table, configs)),
+        section("Rows", _rows(sweep)),
+        section("What was run", _provenance(records, some)),
+    ]
+    return report_page.page(title, summary, sections)
+
+
+def _paragraphs(texts: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
+
+
+def _table(table: Table) -> str:
+    return _grid(sweep_table.cells(table))
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> str:
+    """The first line is the head, the first cell of each line its name."""
+    head, *body = lines
+    text = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
+    text = f"<tr>{text}</tr>"
+    for first, *cells in body:
+        columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        text += f'<tr><th scope="row">{html.escape(first)}</th>{columns}</tr>'
+    return f'<div class="wide"><table class="results">{text}</table></div>'
+
+
+def _differences(table: Table) -> str:
+    """Each row against the baseline: seed by seed, and the mean with its interval."""
+    (base,) = [line for line in table.lines if line.row == table.baseline]
+    rows = [
+        (
+            line.row,
+            [x - base.scores[s] for s, x in line.scores.items() if s in base.scores],
+            line.difference,
+            line.half_width or 0.0,
+        )
+        for line in table.lines
+        if line.difference is not None
+    ]
+    if not rows:
+        return ""
+    title = f"difference to {table.baseline}, points of top-1"
+    return f'<figure class="big">{figures.intervals("gaps", title, rows)}</figure>'
+
+
+def _chart(sweep: Sweep, table: Table, configs: Mapping[str, Config]) -> str:
+    chart = sweep.chart
+    if not chart or not any(line.scores for line in table.lines):
+        return ""
+    if chart["kind"] == "grid":
+        return _grid(sweep_chart.grid_cells(chart, table, configs))
+    if chart["kind"] == "lines":
+        label = chart["x"].replace("_", " ")
+        found = sweep_chart.series(chart, table, configs)
+        picture = figures.bands("chart", label, found)
+    else:
+        picture = figures.heat_map("chart", *sweep_chart.cells(chart, table))
+    return f'<figure class="big">{picture}</figure>'
+
+
+def _rows(sweep: Sweep) -> str:
+    """What each row changes."""
+    terms = ""
+    for row, fields in sweep.rows.items():
+        text = ", ".join(f"{path} = {value!r}" for path, value in fields.items())
+        text = html.escape(text or "as the recipe")
+        terms += f"<dt>{html.escape(row)}</dt><dd>{text}</dd>"
+    return f"<dl>{terms}</dl>"
+
+
+def _provenance(records: Sequence[Mapping[str, Any]], config: Config) -> str:
+    if not records:
+        return "<p>No point has come to its end yet.</p>"
+    facts = {
+        name: ", ".join(dict.fromkeys(str(x.get(name)) for x in records))
+        for name in ("commit", "device", "cpus")
+    }
+    facts["seeds"] = ", ".join(dict.fromkeys(str(x["seed"]) for x in records))
+    seconds = [x["pretrain"]["seconds"] for x in records if "pretrain" in x]
+    if seconds:
+        facts["seconds of pretraining"] = f"{min(seconds):.0f} to {max(seconds):.0f}"
+    versions = records[0]["versions"].items()
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions)
+    terms = "".join(
+        f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()
+    )
+    recipe = "\n".join(
+        f"{path} = {json.dumps(value)}"
+        for path, value in flatten(config)
+        if value is not None and path != "data.data_dir"
+    )
+    return (
+        f"<dl>{terms}</dl><details><summary>The recipe of the first row</summary>"
+        f"<pre>{html.escape(recipe)}</pre></details>"
+    )
