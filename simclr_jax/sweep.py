@@ -29,6 +29,7 @@ from simclr_jax.sweep_plan import Point, Sweep
 _PARENT = "SIMCLR_JAX_SWEEP_PID"
 # An earlier sweep that was killed takes its last step and saves: seconds.
 _PATIENCE = 120.0
+_MOST_NAMED = 12  # unfinished points that the table names
 
 
 # Running --------------------------------------------------------------------
@@ -209,9 +210,8 @@ def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) ->
         notes.append(f"Published, not ours: {sweep.source or 'source not given'}.")
     missing = [str(p) for p in found if p.seed not in table[p.row]]
     if missing:
-        notes.append(
-            f"Not finished: {len(missing)} of {len(found)} ({', '.join(missing)})."
-        )
+        which = f" ({', '.join(missing)})" if len(missing) <= _MOST_NAMED else ""
+        notes.append(f"Not finished: {len(missing)} of {len(found)} runs{which}.")
     configs = {point.row: point.config for point in found}
     extra = sweep_chart.markdown(sweep.chart, made, configs)
     text = sweep_table.markdown(made, notes) + extra

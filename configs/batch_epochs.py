@@ -1,0 +1,61 @@
+"""How much do large batches help, and does longer training make up for them?
+
+    python launch.py --config=configs/batch_epochs.py --workdir=runs/batches --sweep
+    python launch.py --config=configs/batch_epochs.py:cpu --workdir=... --sweep
+
+Batch size times epochs (SimCLR, figure 9); the report draws accuracy over batch size, a
+line for each length of training. The learning rate follows the square root of the
+batch size. CIFAR-10 with a ResNet-18 and LARS, in the setting that SimCLR's author
+gives for small batches (github.com/google-research/simclr/issues/166: lr 0.2 sqrt(B),
+z of 64, temperature 0.2); `:cpu` is the setting of `configs/small_batch.py:cpu`.
+"""
+
+from configs import cifar10, common, small_batch
+
+_SCALES = {
+    "cifar10": ((64, 128, 256, 512, 1024), (50, 100, 200, 400)),
+    "cpu": ((32, 64, 128), (5, 10, 20)),
+}
+
+
+def get_config(variant: str = "cifar10"):
+    _check(variant)
+    if variant == "cpu":
+        config = small_batch.get_config("cpu")
+        config.optimizer.lr = 1e-3 / 8  # 1e-3 at batch 64
+        config.optimizer.lr_scaling = "sqrt"
+        return config
+    config = cifar10.get_config("resnet18")
+    config.stages = ("pretrain", "probe")
+    config.probe.every_epochs = 0
+    config.published = common.get_config().published
+    config.method.temperature = 0.2
+    config.projector = common.get_config().projector
+    config.projector.dim = 64
+    config.optimizer = common.optimizer(
+        "lars",
+        0.2,
+        lr_scaling="sqrt",
+        weight_decay=1e-4,
+        warmup_epochs=10.0,
+        schedule="cosine",
+    )
+    return config
+
+
+def sweep(variant: str = "cifar10"):
+    _check(variant)
+    batches, lengths = _SCALES[variant]
+    return {
+        "rows": {
+            f"batch-{batch}-epochs-{epochs}": {"batch_size": batch, "epochs": epochs}
+            for epochs in lengths
+            for batch in batches
+        },
+        "chart": {"kind": "lines", "x": "batch_size", "lines": "epochs"},
+    }
+
+
+def _check(variant: str) -> None:
+    if variant not in _SCALES:
+        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_SCALES)}")

@@ -1,0 +1,51 @@
+"""Does a deeper head make up for small batches and short training?
+
+    python launch.py --config=configs/head_depth.py --workdir=runs/depth --sweep
+    python launch.py --config=configs/head_depth.py:cpu --workdir=... --sweep
+
+2, 3 and 4 layers, each at three places: small batch and short, small batch and long,
+large batch and long. The report has the table with published figures (ImageNet,
+ResNet-50, batch 512 and 2,048, 100 and 800 epochs: arXiv 2011.02803, table 2) in the
+same places. The default is CIFAR-10 with a ResNet-18 at the published batches and
+epochs, in the setting of `configs/batch_epochs.py`; `:cpu` has a tenth of the epochs or
+less. Other places: change `_PLACES`.
+"""
+
+from configs import batch_epochs
+
+# (batch size, epochs), in the order of the published figures below.
+_PLACES = {
+    "cifar10": ((512, 100), (512, 800), (2048, 800)),
+    "cpu": ((64, 5), (64, 20), (256, 20)),
+}
+_PUBLISHED = {2: (65.4, 69.3, 70.1), 3: (66.6, 71.0, 71.3), 4: (66.8, 70.7, 71.3)}
+
+
+def get_config(variant: str = "cifar10"):
+    return batch_epochs.get_config(variant)
+
+
+def sweep(variant: str = "cifar10"):
+    if variant not in _PLACES:
+        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_PLACES)}")
+    rows, published = {}, {}
+    for layers, figures in _PUBLISHED.items():
+        for (batch, epochs), figure in zip(_PLACES[variant], figures, strict=True):
+            row = f"{layers}-layers-batch-{batch}-epochs-{epochs}"
+            rows[row] = {
+                "projector.layers": layers,
+                "batch_size": batch,
+                "epochs": epochs,
+            }
+            published[row] = figure
+    return {
+        "rows": rows,
+        "published": published,
+        "source": "ImageNet, ResNet-50, batch 512 and 2,048, 100 and 800 epochs, arXiv "
+        "2011.02803, table 2",
+        "chart": {
+            "kind": "grid",
+            "down": ("projector.layers",),
+            "across": ("batch_size", "epochs"),
+        },
+    }

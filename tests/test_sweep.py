@@ -1,0 +1,404 @@
+"""Sweeps: statistics against SciPy, what is refused, and a killed one that goes on."""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+from tiny import ROOT, launch, write_npz
+
+from configs import common
+from simclr_jax import figures, sweep, sweep_chart, sweep_plan, sweep_table
+from simclr_jax.errors import FailedError, RequestError
+
+sys.path.insert(0, str(ROOT))
+import launch as launcher
+
+RECIPE = f"--config={ROOT}/tests/sweep_recipe.py"
+
+# The statistics
+
+
+def by_row(matrix):
+    """[rows, seeds] as the table takes it; NaN is a run that is missing."""
+    return {
+        f"row{r}": {s: float(x) for s, x in enumerate(line) if not np.isnan(x)}
+        for r, line in enumerate(np.asarray(matrix, float))
+    }
+
+
+def test_two_rows_are_the_paired_t_test():
+    a, b = [50.0, 53.0, 47.0, 51.0], [51.5, 55.0, 47.5, 53.5]
+    table = sweep_table.make(by_row([a, b]), "row0", {})
+    expected = stats.ttest_rel(b, a).confidence_interval(0.95)
+    assert table.lines[1].interval == pytest.approx(tuple(expected), rel=1e-9)
+    assert table.lines[1].difference == pytest.approx(1.625)
+    assert table.lines[0].difference is table.lines[0].interval is None
+
+
+def test_the_sd_is_pooled_over_rows():
+    """Three rows, three seeds, by hand: the residuals of row and seed means."""
+    table = sweep_table.make(
+        by_row([[10, 12, 14], [11, 14, 14], [9, 9, 12]]), "row0", {}
+    )
+    # Row means 12, 13, 10; seed means 10, 35/3, 40/3; mean of all 35/3. Residuals
+    # x - row - seed + all: (-1/3, 0, 1/3), (-1/3, 1, -2/3), (2/3, -1, 1/3); their
+    # squares sum to 30/9, over (3 - 1) x (3 - 1) degrees of freedom.
+    assert table.freedom == 4
+    assert table.sd == pytest.approx(math.sqrt(30 / 9 / 4))
+    for line, gap in zip(table.lines[1:], (1.0, -2.0), strict=True):
+        half = stats.t.ppf(0.975, 4) * math.sqrt(30 / 36) * math.sqrt(2 / 3)
+        assert line.difference == pytest.approx(gap)
+        assert line.interval == pytest.approx((gap - half, gap + half))
+    assert [line.mean for line in table.lines] == pytest.approx([12, 13, 10])
+    assert table.lines[0].sd == pytest.approx(2.0)  # not the pooled one
+
+
+def test_missing_runs_cost_their_degrees_of_freedom_only():
+    matrix = np.array([[10, 12, 14], [11, 14, np.nan], [9, 9, 12], [np.nan] * 3])
+    table = sweep_table.make(by_row(matrix), "row0", {})
+    # Least squares again, the other way round: minimise over rows and seeds in turn.
+    known, fit = ~np.isnan(matrix[:3]), np.zeros([3, 3])
+    for _ in range(2000):
+        for axis in (0, 1):
+            rest = np.where(known, matrix[:3] - fit, 0)
+            fit = fit + rest.sum(axis, keepdims=True) / known.sum(axis, keepdims=True)
+    residual = (matrix[:3] - fit)[known]
+    assert table.freedom == 8 - 3 - 2
+    assert table.sd == pytest.approx(math.sqrt((residual**2).sum() / 3), rel=1e-9)
+    assert table.lines[1].difference == pytest.approx(1.5)  # of seeds 0 and 1
+    half = stats.t.ppf(0.975, 3) * table.sd  # sqrt(2 / 2)
+    assert table.lines[1].half_width == pytest.approx(half)
+    assert table.lines[3][2:6] == (None, None, None, None)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    truth = np.array([[0.0], [1.0], [-2.0], [0.5]])
+    hits = 0
+    for _ in range(1000):
+        seeds = rng.normal(0, 5, (1, 3))
+        table = sweep_table.make(
+            by_row(truth + seeds + rng.normal(0, 0.7, (4, 3))), "row0", {}
+        )
+        low, high = table.lines[1].interval
+        hits += low < 1.0 < high
+    assert 0.93 < hits / 1000 < 0.97
+
+
+@pytest.mark.parametrize("matrix", [[[1.0, 2.0]], [[1.0], [2.0]], [[np.nan], [np.nan]]])
+def test_too_few_runs_give_no_interval(matrix):
+    table = sweep_table.make(by_row(matrix), "row0", {})
+    assert table.sd is None
+    assert all(line.interval is None for line in table.lines)
+    assert "No interval" in sweep_table.note(table)
+    sweep_table.markdown(table, [])
+
+
+def test_the_table_as_text():
+    published = {"row0": 68.59, "row1": 71.59}
+    table = sweep_table.make(by_row([[10, 12, 14], [11, 14, 14]]), "row0", published)
+    head, rule, first, second = sweep_table.markdown(table, ["note"]).splitlines()[:4]
+    cells = [[x.strip() for x in line.strip("|").split("|")] for line in (head, second)]
+    shown = dict(zip(*cells, strict=True))
+    assert shown["top-1, %"] == "13.00 +- 1.73"
+    assert shown["n"] == "3"
+    assert shown["minus row0"] == "+1.00"
+    assert shown["published, %"] == "71.59"
+    assert shown["published difference"] == "+3.00"
+    assert all(re.fullmatch(r" -+:? ", x) for x in rule.strip("|").split("|"))
+    assert "68.59" in first
+    rows = list(csv.DictReader(io.StringIO(sweep_table.as_csv(table))))
+    assert [float(rows[1][f"seed_{s}"]) for s in range(3)] == [11, 14, 14]
+    low, high = float(rows[1]["low"]), float(rows[1]["high"])
+    assert (low, high) == pytest.approx(table.lines[1].interval)
+    assert rows[0]["difference"] == ""
+
+
+# Charts
+
+
+def configs_of(rows):
+    made = {}
+    for row, fields in rows.items():
+        made[row] = common.get_config()
+        made[row].update_from_flattened_dict(fields)
+    return made
+
+
+def test_charts_put_each_row_in_its_place():
+    rows = {
+        f"{batch}-{epochs}": {"batch_size": batch, "epochs": epochs}
+        for epochs, batch in itertools.product((5, 10), (128, 64))
+    }
+    scores = {
+        row: {0: float(i)} for i, row in enumerate(("128-5", "64-5", "128-10", "64-10"))
+    }
+    table = sweep_table.make(scores, "128-5", {"64-10": 70.25})
+    lines = {"kind": "lines", "x": "batch_size", "lines": "epochs"}
+    assert sweep_chart.series(lines, table, configs_of(rows)) == {
+        "epochs 5": [(64, 1.0, 0.0), (128, 0.0, 0.0)],
+        "epochs 10": [(64, 3.0, 0.0), (128, 2.0, 0.0)],
+    }
+    grid = {"kind": "grid", "down": ("epochs",), "across": ("batch_size",)}
+    assert sweep_chart.markdown(grid, table, configs_of(rows)).split("\n")[1:-1] == [
+        "| top-1, % | batch_size 128 | batch_size 64 |",
+        "| --- | --- | --- |",
+        "| epochs 5 | 0.0 | 1.0 |",
+        "| epochs 10 | 2.0 | 3.0 (published 70.2) |",
+    ]
+
+
+def test_the_heat_map_is_symmetric_and_shows_its_numbers():
+    table = sweep_table.make({"a": {0: 11.1}, "a+b": {0: 22.2}, "b": {}}, "a", {})
+    cells = {"a": ("a", "a"), "a+b": ("a", "b"), "b": ("b", "b")}
+    names, means = sweep_chart.cells({"kind": "heat", "cells": cells}, table)
+    assert names == ["a", "b"]
+    assert means["a", "b"] == means["b", "a"] == 22.2
+    picture = figures.heat_map("map", names, means)
+    shown = re.findall(r">\s*(\d\d\.\d)\s*<", picture)
+    assert sorted(shown) == ["11.1", "22.2", "22.2"]
+
+
+# What is asked for
+
+
+def toy(**changes):
+    given = {"rows": {"one": {}, "two": {"optimizer.lr": 0.5}}} | changes
+    return sweep_plan._checked(given, "here")
+
+
+def test_points_are_all_rows_with_the_first_seed_then_with_the_next(tmp_path):
+    config = common.get_config()
+    points = sweep_plan.points(toy(), config, [4, 0], tmp_path)
+    assert [(p.row, p.seed) for p in points] == [
+        ("one", 4),
+        ("two", 4),
+        ("one", 0),
+        ("two", 0),
+    ]
+    assert points[1].path == tmp_path / "two/seed_4"
+    assert [p.config.optimizer.lr for p in points] == [1e-3, 0.5, 1e-3, 0.5]
+    assert [p.config.seed for p in points] == [4, 4, 0, 0]
+    assert config.optimizer.lr == 1e-3  # the recipe's own is left alone
+
+
+BROKEN = [
+    ({"row": {}}, "'row'"),
+    ({"rows": {}}, "no rows"),
+    ({"rows": {"../up": {}}}, "can't name a folder"),
+    ({"baseline": "three"}, "'three'"),
+    ({"published": {"three": 1.0}}, "'three'"),
+    ({"score": "prob.pretrained"}, "prob.pretrained"),
+]
+
+
+@pytest.mark.parametrize("changes, word", BROKEN)
+def test_a_sweep_that_is_not_of_the_form_is_refused(changes, word):
+    with pytest.raises(RequestError, match=re.escape(word)):
+        toy(**changes)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        (
+            {"optimizer.lrr": 1.0},
+            ("row 'bad'", "config.optimizer.lrr", "optimizer.lr?"),
+        ),
+        ({"seed": 3}, ("row 'bad'", "config.seed", "--seeds")),
+        ({"batch_size": "many"}, ("row 'bad'", "config.batch_size", "many")),
+        ({"batch_size": 65}, ("row 'bad'", "config.batch_size", "65", "64")),
+        ({"encoder.depth": 19}, ("row 'bad'", "config.encoder.depth", "18, 34")),
+        ({"stages": ("knn",)}, ("row 'bad'", "config.stages", "'probe' is missing")),
+        ({"optimizer": 3}, ("row 'bad'", "config.optimizer", "no such field")),
+    ],
+)
+def test_a_wrong_row_is_refused_before_any_row_runs(
+    npz, tmp_path, capsys, fields, words
+):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from sweep_recipe import get_config\n\n\n"
+        f"def sweep():\n    return {{'rows': {{'good': {{}}, 'bad': {fields!r}}}}}\n"
+    )
+    flags = [f"--config={recipe}", f"--config.data.path={npz}", "--sweep"]
+    expect_refusal(tmp_path / "run", capsys, flags, *words)
+
+
+FLAGS = [
+    (["--sweep", "--index=6"], ("--index", "6 points", "0 to 5", "2 rows")),
+    (["--sweep", "--index=-1"], ("--index", "6 points")),
+    (["--sweep", "--seeds=0,x"], ("--seeds", "0,1,2")),
+    (["--sweep", "--seeds=1,1"], ("--seeds", "twice")),
+    (["--sweep", "--table", "--index=0"], ("--table", "--index")),
+    (["--index=0"], ("--index", "goes with --sweep")),
+    (["--table"], ("--table", "goes with --sweep")),
+    (["--sweep", "--config.seed=3"], ("config.seed", "--seeds")),
+    (["--sweep", "--config.optimizer.lr=1.0"], ("config.optimizer.lr", "'diverges'")),
+]
+
+
+@pytest.mark.parametrize("flags, words", FLAGS)
+def test_a_wrong_request_is_refused(npz, tmp_path, capsys, flags, words):
+    flags = [RECIPE, f"--config.data.path={npz}", *flags]
+    expect_refusal(tmp_path / "run", capsys, flags, *words)
+
+
+def test_a_recipe_without_rows_is_refused(tmp_path, capsys):
+    flags = [f"--config={ROOT}/configs/demo.py", "--sweep"]
+    expect_refusal(tmp_path / "run", capsys, flags, "demo.py", "no sweep()")
+
+
+def expect_refusal(workdir, capsys, flags, *words):
+    code = launcher.main(["launch.py", *flags, f"--workdir={workdir}"])
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error, error
+    assert not workdir.exists()
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz")
+
+
+@pytest.fixture(scope="module")
+def swept(npz, tmp_path_factory):
+    """A sweep of two rows: killed, stopped by a signal, then run to its end."""
+    workdir = tmp_path_factory.mktemp("sweeps") / "toy"
+    flags = [RECIPE, f"--config.data.path={npz}", f"--workdir={workdir}", "--sweep"]
+    flags += ["--seeds=0"]
+    errors = []
+    for step, number in ((3, signal.SIGKILL), (12, signal.SIGTERM)):
+        process = launch(*flags, wait=False)
+        wait_for(process, workdir / "of-z/seed_0", step)
+        os.kill(process.pid, number)
+        _, error = process.communicate(timeout=120)
+        errors.append((process.returncode, error))
+    done = launch(*flags)
+    return workdir, flags, errors, done
+
+
+def wait_for(process, path, step):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        metrics = path / "metrics.jsonl"
+        if metrics.exists() and f'"step": {step},' in metrics.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} never reached step {step}")
+
+
+def first_step(error):
+    """The first step of pretraining that was reported."""
+    return int(re.search(r"^pretrain  step (\d+)/60", error, re.M).group(1))
+
+
+def test_a_killed_sweep_continues(swept):
+    workdir, _, [(killed, first), (stopped, second)], done = swept
+    assert killed == -signal.SIGKILL
+    assert first_step(first) == 1
+    assert stopped == 75
+    assert second.splitlines()[-1] == "stopped: stopped; the same command continues"
+    assert first_step(second) > 3  # where the orphaned point saved its state
+    assert first_step(done.stderr) > 12
+    steps = [
+        json.loads(x)["step"]
+        for x in (workdir / "of-z/seed_0/metrics.jsonl").read_text().splitlines()
+        if '"stage": "pretrain"' in x
+    ]
+    assert steps == list(range(1, 61))
+
+
+def test_a_row_that_fails_is_named_and_the_others_run(swept):
+    workdir, _, _, done = swept
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert re.match(r"error: 1 of 2 failed: diverges seed 0 \(exit 3: .*not fin", error)
+    assert re.search(
+        r"^sweep: 2/2: diverges seed 0; .* a point, ETA \d", done.stderr, re.M
+    )
+    results = json.loads((workdir / "of-z/seed_0/results.json").read_text())
+    layers = results["probe"]["layers"]
+    assert results["probe"]["features"] == "z"
+    assert results["probe"]["pretrained"]["top1"] == layers["z"]
+    text = (workdir / "table.md").read_text()
+    assert text in done.stdout
+    assert re.search(rf"^\| of-z +\| +{100 * layers['z']:.2f} \| +1 \|", text, re.M)
+    assert re.search(r"^\| diverges +\| +no run \|", text, re.M)
+    assert "Not finished: 1 of 2 runs (diverges seed 0)." in text
+    assert "Published, not ours: nobody." in text
+    page = (workdir / "report.html").read_text()
+    assert f"{100 * layers['z']:.2f}" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_what_is_finished_is_not_run_again(swept, monkeypatch, capsys):
+    workdir, flags, _, _ = swept
+    started = []
+
+    def pretend(command):
+        started.append(command[-1])
+        return 9, "as if killed"
+
+    monkeypatch.setattr(sweep, "_launch", pretend)
+    assert launcher.main(["launch.py", *flags]) == 1
+    assert started == ["--index=1"]  # the failed one alone
+    assert "diverges seed 0 (exit 9: as if killed)" in capsys.readouterr().err
+    assert (workdir / "of-z/seed_0/results.json").exists()
+
+
+def test_the_table_needs_results_only(swept, tmp_path, capsys):
+    """Neither data nor checkpoints: what is kept in a repository."""
+    workdir, _, _, _ = swept
+    kept = tmp_path / "kept/of-z/seed_0"
+    kept.mkdir(parents=True)
+    for name in ("config.json", "results.json"):
+        shutil.copy(workdir / "of-z/seed_0" / name, kept)
+    flags = [RECIPE, f"--workdir={tmp_path / 'kept'}", "--sweep", "--table"]
+    assert launcher.main(["launch.py", *flags, "--seeds=0"]) == 0
+    assert (
+        capsys.readouterr().out.rstrip() == (workdir / "table.md").read_text().rstrip()
+    )
+    assert launcher.main(["launch.py", *flags]) == 0  # seeds 0, 1 and 2
+    assert "Not finished: 5 of 6" in capsys.readouterr().out
+    # Results of another recipe are not counted as this one's.
+    changed = [*flags, "--config.batch_size=8"]
+    assert launcher.main(["launch.py", *changed]) == 2
+    assert "config.batch_size" in capsys.readouterr().err
+
+
+def test_one_point_by_its_index(swept, npz, capsys):
+    _, flags, _, _ = swept
+    assert launcher.main(["launch.py", *flags, "--index=0"]) == 0
+    assert "everything is done already" in capsys.readouterr().out
+
+
+def test_failures_are_told_together(tmp_path, monkeypatch):
+    """Every point is tried, whatever the one before it did."""
+    points = sweep_plan.points(toy(), common.get_config(), [0, 1], tmp_path)
+    codes = iter([(0, ""), (1, "disk full"), (-9, ""), (0, "")])
+    monkeypatch.setattr(sweep, "_launch", lambda command: next(codes))
+    with pytest.raises(
+        FailedError, match=r"2 of 4 failed: two seed 0 \(exit 1: disk f"
+    ):
+        sweep.run(toy(), points, tmp_path, ["launch.py", "--sweep"])
+    assert next(codes, None) is None
