@@ -214,7 +214,7 @@ def run_sweep(request: Request, argv: list[str]) -> None:
     elif request.index is None:
         sweep.run(rows, points, request.workdir, argv)
     else:
-        sweep.run_one(points[request.index])
+        sweep.run_one(points, request.index)
 
 
 def main(argv: list[str]) -> int:

@@ -36,6 +36,7 @@ def get_config(variant: str = "batch256"):
         fields.size = 96
     config.data.name = "stl10"
     config.data.pretrain_split = "unlabelled"  # TFDS's spelling
+    config.probe.online = False  # no labels while pretraining
     config.probe.epochs = 100
     config.probe.every_epochs = 10
     return config

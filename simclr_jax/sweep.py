@@ -71,11 +71,13 @@ def run(
         raise FailedError(f"{len(failed)} of {len(found)} failed: {'; '.join(failed)}")
 
 
-def run_one(point: Point) -> None:
+def run_one(found: Sequence[Point], index: int) -> None:
     """Runs a point in this process."""
-    parent = os.environ.get(_PARENT)
+    point, parent = found[index], os.environ.get(_PARENT)
     if parent:
         stop_with(int(parent))
+    else:
+        _say(f"point {index} of 0 to {len(found) - 1}: {point}")
     from simclr_jax import stages
 
     stages.run(point.config, str(point.path))

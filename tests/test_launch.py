@@ -320,6 +320,8 @@ REFUSALS = [
     ("--config.augment.crop_scale=(0.5,0.1)", "config.augment.crop_scale"),
     ("--config.augment.second.blur=1.5", "config.augment.second.blur"),
     ("--config.finetune.from_layer=3", "config.finetune.from_layer"),
+    ("--config.probe.features=y", "config.probe.features", "head_1"),
+    ("--config.probe.features=head_2", "config.probe.features", "h, head_1, z"),
     ("--config.optimizer.warmup_epochs=9.0", "config.optimizer.warmup_epochs"),
 ]
 

@@ -1,19 +1,34 @@
 """The recipes as shipped: valid, documented, and ready for a GPU nobody has here."""
 
 import importlib
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import ROOT, launch
+from tiny_tfds import write_tfds
 
 from configs import common
+from simclr_jax import (
+    augment,
+    data,
+    finetune,
+    pretrain,
+    report,
+    sweep_plan,
+    train,
+)
 from simclr_jax import config as config_lib
-from simclr_jax import data, finetune, pretrain, report, train
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import Experiment, _matching, view
 
-RECIPES = ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo"]
+SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
+SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
+SWEEPS += ["head_depth", "head_depth:cpu"]
+RECIPES = ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo", "stl10"]
+RECIPES += ["stl10:batch128", *SWEEPS]
 
 
 def load(name):
@@ -95,6 +110,118 @@ def test_cifar10_is_the_experiment_it_says_it_is():
         "data.download": False,
     }
     assert {name: fields[name] for name in expected} == expected
+
+
+def points(name):
+    """{row: its fields} of a recipe's sweep, with seed 0; every row valid."""
+    _, config = load(name)
+    file, colon, variant = name.partition(":")
+    sweep = sweep_plan.load(f"{ROOT}/configs/{file}.py{colon}{variant}")
+    found = sweep_plan.points(sweep, config, [0], "/nowhere")
+    sweep_plan.check(sweep, found, [], common.get_config(), to_run=False)
+    return sweep, {p.row: dict(config_lib.flatten(p.config)) for p in found}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_row_of_every_sweep_is_valid_and_different(name):
+    sweep, fields = points(name)
+    assert len({repr(sorted(x.items())) for x in fields.values()}) == len(sweep.rows)
+
+
+@pytest.mark.parametrize("name", SWEEPS[:3])
+def test_small_batch_is_the_published_study(name):
+    sweep, fields = points(name)
+    # Small-Batch SimCLR, tables I to VI.
+    figures = [68.59, 71.59, 67.54, 67.95, 68.84, 69.85, 69.53, 70.25, 70.67]
+    assert [sweep.published[row] for row in sweep.rows] == figures
+    base, large, z, tanh, leaky, lars, three, four, both = fields.values()
+
+    def changes(one):
+        return {path for path in base if one[path] != base[path]}
+
+    assert changes(large) == {"batch_size"}
+    assert large["batch_size"] == 2 * base["batch_size"]
+    assert (base["probe.features"], z["probe.features"]) == ("h", "z")
+    assert changes(z) == {"probe.features"}
+    activations = [x["projector.activation"] for x in (base, tanh, leaky)]
+    assert activations == ["relu", "tanh", "leaky_relu"]
+    assert changes(tanh) == changes(leaky) == {"projector.activation"}
+    depths = [x["projector.layers"] for x in (base, three, four, both)]
+    assert depths == [2, 3, 4, 4]
+    assert changes(three) == changes(four) == {"projector.layers"}
+    assert (base["optimizer.name"], lars["optimizer.name"]) == ("adam", "lars")
+    assert changes(both) == changes(lars) | {"projector.layers"}
+    assert all(path.startswith("optimizer.") for path in changes(lars))
+    # As published, Adam's rate is constant and LARS's is not.
+    schedules = {"optimizer.schedule", "optimizer.warmup_epochs"}
+    assert bool(changes(lars) & schedules) == (name == "small_batch")
+
+
+def test_the_study_on_two_cores_is_the_yardstick_but_for():
+    _, fields = points("small_batch:cpu")
+    yardstick = dict(config_lib.flatten(load("cifar10_cpu")[1]))
+    base = fields["batch-64"]
+    assert {path: base[path] for path in base if base[path] != yardstick[path]} == {
+        "batch_size": 64,
+        "epochs": 10,
+        "data.limit": 5000,
+        "stages": ("pretrain", "probe"),
+        "optimizer.schedule": "cosine",
+        "optimizer.warmup_epochs": 1.0,
+        "probe.every_epochs": 0,
+        "probe.optimizer.weight_decay": 1 / 5000,
+    }
+
+
+def test_an_augmentation_is_on_in_one_view_and_alone():
+    """SimCLR, figure 5: the other view is left as it is."""
+    _, config = load("augmentations")
+    sweep = sweep_plan.load(f"{ROOT}/configs/augmentations.py")
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)))
+    images = images.astype(jnp.uint8)
+    assert len(sweep.rows) == 15
+    for point in sweep_plan.points(sweep, config, [0], "/nowhere"):
+        if "+" in point.row:  # its two halves are rows themselves
+            continue
+        fields = point.config.augment
+        pair = (view(fields), view(fields, fields.second))
+        first, second = augment.two_views(
+            jax.random.key(0), images, views=pair, size=32
+        )
+        np.testing.assert_allclose(second, images / 255, atol=1e-6)
+        assert np.abs(np.asarray(first) - images / 255).max() > 0.1, point.row
+
+
+def test_stl10_pretrains_on_the_images_without_labels(tmp_path):
+    """As TFDS stores it: 96 pixels, a split `unlabelled` whose labels are -1."""
+    images = [np.full((96, 96, 3), 10 * k, np.uint8) for k in range(20)]
+    splits = {"train": range(10), "test": range(10), "unlabelled": range(10, 20)}
+    write_tfds(
+        tmp_path / "tfds",
+        "tfrecord",
+        images,
+        splits,
+        name="stl10",
+        labels=lambda split, k: -1 if split == "unlabelled" else k,
+        version="1.0.0",
+    )
+    done = launch(
+        f"--config={ROOT}/configs/stl10.py",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={tmp_path / 'tfds'}",
+        "--config.encoder.width=0.0625",
+        "--config.encoder.depth=10",
+        "--config.batch_size=5",
+        "--config.epochs=1",
+        "--config.probe.batch_size=10",
+        "--config.stages=('pretrain','probe')",
+        "--config.probe.every_epochs=0",
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["pretrain"]["step"] == 2  # ten images, not the labelled ones too
+    # Ten images of one grey each, probed with themselves.
+    assert results["probe"]["layers"].keys() == {"h", "head_1", "z"}
 
 
 def experiment(name, **changes):

@@ -389,7 +389,9 @@ def test_the_table_needs_results_only(swept, tmp_path, capsys):
 def test_one_point_by_its_index(swept, npz, capsys):
     _, flags, _, _ = swept
     assert launcher.main(["launch.py", *flags, "--index=0"]) == 0
-    assert "everything is done already" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "everything is done already" in printed.out
+    assert "point 0 of 0 to 1: of-z seed 0" in printed.err
 
 
 def test_failures_are_told_together(tmp_path, monkeypatch):

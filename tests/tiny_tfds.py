@@ -17,7 +17,16 @@ SIZE = 32  # TFDS knows it of "cifar10"
 FORMATS = ("tfrecord", "array_record")
 
 
-def write_tfds(folder: Path, kind: str, images, splits, *, name="tiny", labels=None):
+def write_tfds(
+    folder: Path,
+    kind: str,
+    images,
+    splits,
+    *,
+    name="tiny",
+    labels=None,
+    version="3.0.2",
+):
     """Writes a TFDS data set; splits say which images, by number, they hold."""
     data.tensorflow()  # before tfds imports it
     import tensorflow_datasets as tfds
@@ -33,7 +42,7 @@ def write_tfds(folder: Path, kind: str, images, splits, *, name="tiny", labels=N
     labels = labels or (lambda split, k: k % 10)
     tfds.dataset_builders.AdhocBuilder(
         name=name,
-        version="3.0.2",
+        version=version,
         features=features,
         data_dir=folder,
         file_format=kind,
