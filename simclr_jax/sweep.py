@@ -30,6 +30,7 @@ _PARENT = "SIMCLR_JAX_SWEEP_PID"
 # An earlier sweep that was killed takes its last step and saves: seconds.
 _PATIENCE = 120.0
 _MOST_NAMED = 12  # unfinished points that the table names
+_MOST_EXPLAINED = 3  # failed points whose last line the final error repeats
 
 
 # Running --------------------------------------------------------------------
@@ -60,7 +61,7 @@ def run(
         check_stop()
         took = duration(time.monotonic() - started)
         if code:
-            failed.append(f"{point} (exit {code}: {last})")
+            failed.append((f"{point} (exit {code}", f": {last})"))
             _say(f"{index + 1}/{len(found)}: {point} FAILED after {took}: {last}")
         else:
             _say(f"{index + 1}/{len(found)}: {point} in {took}")
@@ -68,7 +69,9 @@ def run(
     print(collect(sweep, found, workdir))
     print(f"report: {Path(workdir).expanduser() / 'report.html'}")
     if failed:
-        raise FailedError(f"{len(failed)} of {len(found)} failed: {'; '.join(failed)}")
+        few = len(failed) <= _MOST_EXPLAINED
+        names = "; ".join(name + (why if few else ")") for name, why in failed)
+        raise FailedError(f"{len(failed)} of {len(found)} failed: {names}")
 
 
 def run_one(found: Sequence[Point], index: int) -> None:

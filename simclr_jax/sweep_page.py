@@ -77,7 +77,7 @@ def _differences(table: Table) -> str:
     ]
     if not rows:
         return ""
-    title = f"difference to {table.baseline}, points of top-1"
+    title = f"top-1 minus {table.baseline} in points; small: single seeds"
     return f'<figure class="big">{figures.intervals("gaps", title, rows)}</figure>'
 
 
