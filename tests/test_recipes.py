@@ -212,6 +212,7 @@ def test_stl10_pretrains_on_the_images_without_labels(tmp_path):
         "--config.encoder.width=0.0625",
         "--config.encoder.depth=10",
         "--config.batch_size=5",
+        "--config.eval_batch_size=10",
         "--config.epochs=1",
         "--config.probe.batch_size=10",
         "--config.stages=('pretrain','probe')",

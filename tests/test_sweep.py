@@ -285,14 +285,15 @@ def swept(npz, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("sweeps") / "toy"
     flags = [RECIPE, f"--config.data.path={npz}", f"--workdir={workdir}", "--sweep"]
     flags += ["--seeds=0"]
+    env = {"PYTHONPATH": f"{ROOT}/tests"}  # the recipe starts from tiny_recipe.py
     errors = []
     for step, number in ((3, signal.SIGKILL), (12, signal.SIGTERM)):
-        process = launch(*flags, wait=False)
+        process = launch(*flags, wait=False, **env)
         wait_for(process, workdir / "of-z/seed_0", step)
         os.kill(process.pid, number)
         _, error = process.communicate(timeout=120)
         errors.append((process.returncode, error))
-    done = launch(*flags)
+    done = launch(*flags, **env)
     return workdir, flags, errors, done
 
 
