@@ -80,7 +80,7 @@ def _stl10(variant: str):
 
 def _cpu():
     config = cifar10_cpu.get_config()
-    config.stages = ("pretrain", "probe")
+    config.stages = ("pretrain", "probe")  # the sweep has a report of its own
     config.batch_size = 64
     config.epochs = 10
     config.optimizer.warmup_epochs = 1.0
