@@ -73,7 +73,9 @@ def get_config() -> Any:
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
     config.epochs = 100
     config.max_steps = 0  # ends each training stage early; schedules stay. 0: off
-    config.precision = "float32"  # float32 | bfloat16 (loss and statistics float32)
+    # float32 | bfloat16 | float16 (with a dynamic loss scale): of the encoder.
+    # Parameters, BatchNorm statistics, head and loss stay float32.
+    config.precision = "float32"
     config.remat = False  # recompute each residual block in the backward pass
     config.log_every = 50  # steps
     config.eval_batch_size = 500  # images per forward pass of an evaluation

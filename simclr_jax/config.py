@@ -24,7 +24,7 @@ Config = Any
 
 # Stages that train or evaluate, by name; launch.py runs them in config.stages' order.
 STAGES = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 # What may differ between two runs on one workdir: how long, how often, where the
 # same data lie, how it is shown. Everything else would make it another experiment.

@@ -13,7 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simclr_jax import augment, checkpoint, data, evaluate, methods, optim
+from simclr_jax import (
+    augment,
+    checkpoint,
+    data,
+    evaluate,
+    loss_scale,
+    methods,
+    optim,
+)
 from simclr_jax.config import Config
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
@@ -101,12 +109,16 @@ class Experiment:
         fields = dict(self._section(stage).optimizer)
         fields |= {} if lr is None else {"lr": lr}
         warmup = round(fields.pop("warmup_epochs") * plan.steps_per_epoch)
-        return optim.make(
+        tx, schedule = optim.make(
             batch_size=plan.batch_size,
             warmup_steps=warmup,
             total_steps=total,
             **fields,
         )
+        # The probe trains on features, which are float32.
+        if self.config.precision == "float16" and stage != "probe":
+            tx = loss_scale.dynamic(tx)
+        return tx, schedule
 
     # Data -------------------------------------------------------------------
 

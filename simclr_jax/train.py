@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simclr_jax import data
+from simclr_jax import data, loss_scale
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.progress import Progress
 from simclr_jax.signals import check_stop
@@ -31,7 +31,8 @@ class TrainState(NamedTuple):
       model_state: what else the loss carries along (BatchNorm statistics, ...).
       opt_state: optax's.
       skipped: int32 [], steps in a row, up to now, whose loss or gradient was not
-        finite; such a step changes nothing but this and `step`.
+        finite; such a step changes nothing but this and `step`, and the loss scale of
+        float16 (`loss_scale.dynamic`), whose overflows do not count.
     """
 
     step: jax.Array
@@ -75,16 +76,23 @@ def make_step(
       `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use
       it again. `key` is the stage's; each step folds its number in. `batch` goes
       to loss_fn, after `data.take` where it refers to a device-resident data set.
-      metrics gains `loss` (unless loss_fn gave one), `grad_norm` and `skipped`.
+      metrics gains `loss` (unless loss_fn gave one), `grad_norm` and `skipped`, and
+      `loss_scale` where `tx` is `loss_scale.dynamic`'s.
     """
+
+    def scaled_loss(params, model_state, key, batch, scale):
+        loss, (model_state, metrics) = loss_fn(params, model_state, key, batch)
+        return loss * scale, (loss, model_state, metrics)
 
     def step(state: TrainState, key: jax.Array, batch: Any):
         if isinstance(batch, dict) and "dataset" in batch:
             batch = data.take(batch)
         key = jax.random.fold_in(key, state.step)
-        (loss, (model_state, metrics)), grads = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params, state.model_state, key, batch)
+        scale = loss_scale.current(state.opt_state)
+        (_, (loss, model_state, metrics)), grads = jax.value_and_grad(
+            scaled_loss, has_aux=True
+        )(state.params, state.model_state, key, batch, scale)
+        grads = jax.tree.map(lambda g: g / scale, grads)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -96,10 +104,15 @@ def make_step(
         new = (params, model_state, opt_state)
         old = (state.params, state.model_state, state.opt_state)
         kept = jax.tree.map(partial(jnp.where, finite), new, old)
-        skipped = jnp.where(finite, 0, state.skipped + 1)
+        params, model_state, opt_state = kept
+        # An overflow that a smaller scale can cure is no divergence.
+        overflow = jnp.isfinite(loss) & ~finite & (scale > 1)
+        skipped = jnp.where(finite | overflow, 0, state.skipped + 1)
         metrics = {"loss": loss} | metrics
         metrics |= {"grad_norm": grad_norm, "skipped": skipped}
-        params, model_state, opt_state = kept
+        if isinstance(opt_state, loss_scale.DynamicState):
+            opt_state = loss_scale.adjust(opt_state, finite)
+            metrics["loss_scale"] = scale
         return TrainState(number, params, model_state, opt_state, skipped), metrics
 
     return jax.jit(step, donate_argnums=0)
