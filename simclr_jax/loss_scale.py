@@ -42,8 +42,8 @@ def dynamic(tx: optax.GradientTransformation) -> optax.GradientTransformation:
         zero = jnp.zeros((), jnp.int32)
         return DynamicState(tx.init(params), jnp.float32(_START), zero)
 
-    def update(grads, state, params=None):
-        updates, inner = tx.update(grads, state.inner, params)
+    def update(updates, state, params=None):
+        updates, inner = tx.update(updates, state.inner, params)
         return updates, state._replace(inner=inner)
 
     return optax.GradientTransformation(init, update)

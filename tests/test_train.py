@@ -1,5 +1,7 @@
 """The step and the loop against hand-written optimisation of a quadratic."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -238,8 +240,30 @@ def test_compiles_once():
         traces.append(1)
         return quadratic(*args)
 
-    Recorder().run(tx, start(tx), endless(), plan(6), loss_fn=loss_fn)
+    compiled, at_step = [], {}
+    listen = partial(_append_compilation, compiled)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    recorder = Recorder()
+    recorder.lines = Counts(compiled, at_step)
+    recorder.run(tx, start(tx), endless(), plan(12), loss_fn=loss_fn)
     assert len(traces) == 1
+    assert at_step[2] >= 1, "no compilation was seen"
+    assert at_step[12] == at_step[2], "something was compiled after step 2"
+
+
+def _append_compilation(compiled, event, duration, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+        compiled.append(duration)
+
+
+class Counts(list):
+    """Notes how many programs were compiled when a step was recorded."""
+
+    def __init__(self, compiled, at_step):
+        self._compiled, self._at_step = compiled, at_step
+
+    def append(self, line):
+        self._at_step[line[0]] = len(self._compiled)
 
 
 @pytest.mark.parametrize(
