@@ -82,11 +82,15 @@ class _Fit:
 
 
 def probe(experiment: Experiment) -> dict[str, Any]:
-    """Probes the pretrained encoder and the same at its random initialisation."""
+    """Probes the pretrained encoder, the same at its random initialisation and, where
+    the recipe asks for it, the target network."""
     step, params, model_state = experiment.pretrained
     pretrained = _probe(experiment, "pretrained", step, params, model_state)
     random_init = _probe(experiment, "random_init", 0, *experiment.random_init)
-    return {
+    target = {}
+    if experiment.config.probe.target:
+        target["target"] = _probe(experiment, "target", *experiment.target)["h"]
+    return target | {
         "pretrained": pretrained["h"],
         "random_init": random_init["h"],
         "layers": {level: score["top1"] for level, score in pretrained.items()},
