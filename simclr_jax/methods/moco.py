@@ -76,7 +76,7 @@ def moco(
     def init(key, images):
         key_network, key_memory = jax.random.split(key)
         params, batch_stats = _network.init(key_network, encoder, projector, images)
-        model_state = {"batch_stats": batch_stats}
+        model_state: dict[str, Any] = {"batch_stats": batch_stats}
         z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
         if mechanism == "queue":
             model_state |= {
