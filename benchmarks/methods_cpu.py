@@ -41,8 +41,8 @@ CANDIDATES: list[tuple[str, dict]] = [
     ("simclr", {}),
     ("moco", {}),
     ("byol", {}),
-    ("moco", {"method.momentum": 0.9}),
-    ("byol", {"method.momentum": 0.9}),
+    ("moco", {"batch_size": 64, "method.bn_groups": 2}),
+    ("byol", {"batch_size": 64}),
 ]
 
 
