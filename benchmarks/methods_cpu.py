@@ -43,6 +43,17 @@ CANDIDATES: list[tuple[str, dict]] = [
     ("byol", {}),
     ("moco", {"batch_size": 64, "method.bn_groups": 2}),
     ("byol", {"batch_size": 64}),
+    (
+        "moco",
+        {
+            "batch_size": 64,
+            "method.bn_groups": 2,
+            "method.symmetric": True,
+            "method.momentum": 0.9,
+            "method.temperature": 0.2,
+        },
+    ),
+    ("byol", {"batch_size": 64, "method.momentum": 0.9, "epochs": 20}),
 ]
 
 
@@ -160,7 +171,7 @@ def main() -> None:
         npz = workdir / "held_out.npz"
         if not npz.exists():
             held_out(args.data_dir, npz)
-        source = {"data.name": "npz", "data.path": npz, "seed": CHOICE_SEED}
+        source: dict = {"data.name": "npz", "data.path": npz, "seed": CHOICE_SEED}
         path = RESULTS / "methods_cpu_choose.json"
         points = [
             (

@@ -19,7 +19,7 @@ def get_config():
     config = cifar10_cpu.get_config("moco")
     config.stages = ("pretrain", "probe")
     config.batch_size = _BATCH
-    config.method.bn_groups = 2
+    config.method.bn_groups = 2  # groups of 32 images, as in the paper
     config.epochs = 10
     config.data.limit = 5_000
     config.probe.every_epochs = 0
@@ -41,6 +41,7 @@ def sweep():
                 # The rate follows the batch, which would else cost it steps twice.
                 fields |= {
                     "batch_size": negatives,
+                    "method.bn_groups": negatives // 32,
                     "optimizer.lr": 1e-3 * (negatives / _BATCH) ** 0.5,
                 }
             rows[f"{mechanism}-{negatives}"] = fields
