@@ -54,6 +54,16 @@ CANDIDATES: list[tuple[str, dict]] = [
         },
     ),
     ("byol", {"batch_size": 64, "method.momentum": 0.9, "epochs": 20}),
+    (
+        "moco",
+        {
+            "batch_size": 64,
+            "method.bn_groups": 2,
+            "epochs": 20,
+            "optimizer.lr": 2e-3,
+            "optimizer.schedule": "cosine",
+        },
+    ),
 ]
 
 

@@ -90,21 +90,10 @@ def moco(
         return params, model_state
 
     def encode(params, batch_stats, views, order=None):
-        """`([(h, z) of each view], new batch_stats)`, in groups along `order`."""
-
         def apply(images, batch_stats):
             return _network.forward(encoder, projector, params, batch_stats, images)
 
-        if order is not None:
-            views = tuple(view[order] for view in views)
-        groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
-        outputs, batch_stats = _network.encode(
-            _network.in_groups(apply, groups), views, batch_stats, microbatch=microbatch
-        )
-        if order is not None:
-            back = jnp.argsort(order)
-            outputs = jax.tree.map(lambda x: x[back], outputs)
-        return outputs, batch_stats
+        return _encode(apply, batch_stats, views, order, microbatch, bn_groups)
 
     def loss(params, model_state, key, views, index=None, features=False):
         size = len(views[0])
@@ -131,15 +120,14 @@ def moco(
             outputs_k, stats = encode(params, stats, others, order)
             keys = [z for _, z in outputs_k]
         elif mechanism == "memory_bank":
-            if index is None:
-                raise ValueError("a memory_bank needs the images' index")
-            bank = model_state["bank"]
-            keys = [bank[index]]
-            drawn = jax.random.randint(key_memory, (queue_size,), 0, len(bank))
-            negatives = bank[drawn]
-            fresh = losses.l2_normalize(jax.lax.stop_gradient(queries[0]))
-            blend = _network.average(keys[0], fresh, bank_momentum)
-            new_state["bank"] = bank.at[index].set(losses.l2_normalize(blend))
+            keys, negatives, new_state["bank"] = _recall(
+                key_memory,
+                model_state["bank"],
+                index,
+                queries[0],
+                queue_size,
+                bank_momentum,
+            )
         else:
             target = model_state["target"]
             outputs_k, target_stats = encode(
@@ -229,6 +217,27 @@ def problem(
     return None
 
 
+def _encode(
+    apply: _network.Apply,
+    batch_stats: Any,
+    views: tuple[jax.Array, ...],
+    order: jax.Array | None,
+    microbatch: int | None,
+    bn_groups: int,
+) -> tuple[list[Any], Any]:
+    """`([outputs of each view], new batch_stats)`, in groups along `order`."""
+    if order is not None:
+        views = tuple(view[order] for view in views)
+    groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
+    outputs, batch_stats = _network.encode(
+        _network.in_groups(apply, groups), views, batch_stats, microbatch=microbatch
+    )
+    if order is not None:
+        back = jnp.argsort(order)
+        outputs = jax.tree.map(lambda x: x[back], outputs)
+    return outputs, batch_stats
+
+
 def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> int:
     """How many groups one forward pass has."""
     images = min(microbatch or batch_size, batch_size)
@@ -247,6 +256,24 @@ def _enqueue(queue: jax.Array, cursor: jax.Array, keys: list) -> dict[str, jax.A
         queue, rows, (cursor, jnp.zeros_like(cursor))
     )
     return {"queue": written, "cursor": (cursor + len(rows)) % len(queue)}
+
+
+def _recall(
+    key: jax.Array,
+    bank: jax.Array,
+    index: jax.Array | None,
+    query: jax.Array,
+    count: int,
+    momentum: float,
+) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """`([keys], negatives, new bank)`: the images' own features, and `count` drawn."""
+    if index is None:
+        raise ValueError("a memory_bank needs the images' index")
+    keys = bank[index]
+    drawn = jax.random.randint(key, (count,), 0, len(bank))
+    fresh = losses.l2_normalize(jax.lax.stop_gradient(query))
+    blend = losses.l2_normalize(_network.average(keys, fresh, momentum))
+    return [keys], bank[drawn], bank.at[index].set(blend)
 
 
 def _accuracy(query: jax.Array, match: jax.Array, negatives: jax.Array | None):
