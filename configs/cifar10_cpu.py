@@ -1,16 +1,20 @@
-"""SimCLR on real CIFAR-10 with two CPU cores: the project's yardstick.
+"""Real CIFAR-10 with two CPU cores: the project's yardstick.
 
     python launch.py --config=configs/cifar10_cpu.py --workdir=runs/cifar10_cpu
+    python launch.py --config=configs/cifar10_cpu.py:byol --workdir=runs/byol_cpu
 
-A ResNet-18 of a quarter width on the first 10,000 training images, 30 epochs;
-kNN and a logistic probe with the same 10,000 labels, on the whole test split.
-`benchmarks/results/` holds what it gave, and when.
+A ResNet-18 of a quarter width on the first 10,000 training images, 30 epochs of
+SimCLR, `:moco` (v2) or `:byol`; kNN and a logistic probe with the same 10,000 labels,
+on the whole test split. `benchmarks/results/` holds what it gave, and when.
 """
 
 from configs import common
 
 
-def get_config():
+def get_config(variant: str = "simclr"):
+    variants = {"simclr": _simclr, "moco": _moco, "byol": _byol}
+    if variant not in variants:
+        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
     config = common.get_config()
     config.stages = ("pretrain", "knn", "probe", "report")
     config.batch_size = 256
@@ -24,7 +28,6 @@ def get_config():
     config.projector.layers = 2
     config.projector.hidden = 128
     config.projector.dim = 128
-    config.method.temperature = 0.5
     config.optimizer = common.optimizer("adam", 1e-3)
     config.data.name = "cifar10"
     config.data.limit = 10_000
@@ -34,4 +37,31 @@ def get_config():
         "adam", 1e-2, weight_decay=1e-4, schedule="cosine"
     )
     config.checkpoint.every_steps = 100
+    return variants[variant](config)
+
+
+def _simclr(config):
+    config.method.temperature = 0.5
+    return config
+
+
+def _moco(config):
+    # The authors' CIFAR-10 settings (facebookresearch/moco, branch colab-notebook),
+    # but a queue of 1,024: 4,096 keys are most of so few images, each also as its own
+    # negative.
+    config.method.name = "moco"
+    config.method.temperature = 0.1
+    config.method.momentum = 0.99
+    config.method.queue_size = 1024
+    config.projector.norm = False
+    return config
+
+
+def _byol(config):
+    # The head is a quarter as wide as the paper's, as the encoder is.
+    config.method.name = "byol"
+    config.method.momentum = 0.97
+    config.projector.hidden = 1024
+    config.projector.last_norm = False
+    config.predictor.hidden = 1024
     return config

@@ -20,7 +20,8 @@ def optimizer(name: str = "adam", lr: float = 1e-3, **changes) -> Any:
     fields.lr_scaling = "none"
     fields.weight_decay = 0.0  # never on biases and BatchNorm
     fields.warmup_epochs = 0.0  # linear from 0
-    fields.schedule = "constant"  # constant | cosine (to 0 at the last step)
+    # constant | cosine (to 0 at the last step) | step (/ 10 at 60 % and at 80 %, MoCo)
+    fields.schedule = "constant"
     fields.momentum = 0.9  # sgd and lars
     fields.nesterov = False  # sgd
     fields.update(changes)
@@ -78,12 +79,25 @@ def get_config() -> Any:
     config.precision = "float32"
     config.remat = False  # recompute each residual block in the backward pass
     config.log_every = 50  # steps
+    # Warn while embedding_std (1: spread over the sphere, 0: one point) is below this.
+    config.warn_below_std = 0.1
     config.eval_batch_size = 500  # images per forward pass of an evaluation
     config.tensorboard = False  # write TensorBoard events beside metrics.jsonl
 
     config.method = ConfigDict()
+    # simclr | moco | byol | the path of a .py file (CONTRIBUTING.md).
     config.method.name = "simclr"
-    config.method.temperature = placeholder(float)  # unset: the method's own
+    # Each method's own options; unset: the default in methods/NAME.py, where their
+    # meaning is explained. One that the method does not take is refused.
+    config.method.temperature = placeholder(float)  # simclr 0.5, moco 0.2
+    config.method.momentum = placeholder(float)  # target: moco 0.999, byol 0.996
+    config.method.mechanism = placeholder(str)  # moco: queue end_to_end memory_bank
+    config.method.queue_size = placeholder(int)  # moco: negatives, 65536
+    config.method.bn_groups = placeholder(int)  # moco: BatchNorm by groups, 8
+    config.method.shuffle = placeholder(bool)  # moco: keys change groups, True
+    config.method.symmetric = placeholder(bool)  # moco: both directions, False
+    config.method.bank_momentum = placeholder(float)  # moco, memory_bank: 0.5
+    config.method.target_init = placeholder(str)  # byol: online | random
 
     config.encoder = ConfigDict()
     config.encoder.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
@@ -99,7 +113,12 @@ def get_config() -> Any:
     config.projector.hidden = placeholder(int)  # unset: the width of h
     config.projector.dim = 128
     config.projector.activation = "relu"  # relu | tanh | leaky_relu | gelu
-    config.projector.norm = True  # BatchNorm after every layer, the last included
+    config.projector.norm = True  # BatchNorm after every layer
+    config.projector.last_norm = True  # ... the last included
+
+    # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
+    config.predictor = ConfigDict()
+    config.predictor.hidden = placeholder(int)  # unset: 4096
 
     config.optimizer = optimizer()
 
@@ -133,6 +152,7 @@ def get_config() -> Any:
     # The level that the score is of: h | head_1 | ... | z. All are probed anyway, see
     # `layers` in results.json; kNN, fine-tuning and every_epochs stay on h.
     config.probe.features = "h"
+    config.probe.target = False  # also the target network (moco, byol)
     config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
     config.probe.epochs = 100
     config.probe.batch_size = 256

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from simclr_jax import encoders, heads, methods, optim, rules
 from simclr_jax.errors import RequestError
+from simclr_jax.methods import byol, moco
 from simclr_jax.rules import Rule
 
 # A ConfigDict. Its fields are checked here, at run time; to a type checker each of them
@@ -32,6 +33,7 @@ _FREE = (
     "max_steps",
     "stages",
     "log_every",
+    "warn_below_std",
     "checkpoint.",
     "tensorboard",
     "published.",
@@ -60,6 +62,16 @@ def _level(value: str) -> str | None:
     return None if re.fullmatch(r"h|z|head_[1-9]\d*", value) else "h, head_1, ... or z"
 
 
+def _method(value: str) -> str | None:
+    try:
+        methods.defaults(value)
+    except ValueError as error:
+        listed = ", ".join(methods.names())
+        return f"one of: {listed}, or a path to a .py file that defines one ({error})"
+    return None
+
+
+_flag = rules.one_of((True, False))
 _fraction = rules.number(0, 1)
 _positive = rules.number(0, open_low=True)
 
@@ -117,8 +129,18 @@ _RULES: dict[str, Rule] = {
     "precision": rules.one_of(PRECISIONS),
     "log_every": rules.integer(1),
     "eval_batch_size": rules.integer(1),
-    "method.name": rules.one_of(methods.names()),
+    "warn_below_std": rules.number(0),
+    "method.name": _method,
     "method.temperature": _positive,
+    "method.momentum": _fraction,
+    "method.mechanism": rules.one_of(moco.MECHANISMS),
+    "method.queue_size": rules.integer(1),
+    "method.bn_groups": rules.integer(1),
+    "method.shuffle": _flag,
+    "method.symmetric": _flag,
+    "method.bank_momentum": _fraction,
+    "method.target_init": rules.one_of(byol.TARGET_INITS),
+    "predictor.hidden": rules.integer(1),
     "encoder.depth": rules.one_of(tuple(encoders.DEPTHS)),
     "encoder.width": _positive,
     "encoder.stem": rules.one_of(tuple(encoders.STEMS)),
@@ -177,7 +199,8 @@ def validate(config: Config, known: Config) -> None:
     fields = [path for path, _ in flatten(known)]
     given = [path for path, _ in flatten(config)]
     for path in given:
-        if path not in fields:
+        # A recipe may set options of a method that common.py knows nothing of.
+        if path not in fields and not path.startswith("method."):
             raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
     for path in fields:
         if path not in given:
@@ -194,18 +217,39 @@ def validate(config: Config, known: Config) -> None:
         accepted = _RULES[path](value)
         if accepted:
             raise RequestError(f"config.{path}: {value!r} is not {accepted}")
+    _validate_method(config)
     _validate_together(config)
 
 
-def _validate_together(config: Config) -> None:
-    name = config.method.name
+def method_options(config: Config) -> dict[str, Any]:
+    """What the recipe sets of the method's options."""
+    items = config.method.items()
+    return {k: v for k, v in items if k != "name" and v is not None}
+
+
+def _validate_method(config: Config) -> None:
+    name, given = config.method.name, method_options(config)
     options = methods.defaults(name)
-    for option, value in config.method.items():
-        if option != "name" and value is not None and option not in options:
+    for option in given:
+        if option not in options:
             takes = ", ".join(options) or "none"
             raise RequestError(
                 f"config.method.{option}: {name} has no such option; it takes: {takes}"
             )
+    if config.predictor.hidden and not methods.has_predictor(name):
+        raise RequestError(f"config.predictor.hidden: {name} has no predictor")
+    mechanism = given.get("mechanism", options.get("mechanism", "queue"))
+    if config.probe.target and ("momentum" not in options or mechanism != "queue"):
+        raise RequestError(f"config.probe.target: {name} here has no target network")
+    refused = methods.problem(
+        name, config.batch_size, config.microbatch or None, **given
+    )
+    if refused:
+        field, reason = refused
+        raise RequestError(f"config.{field}: {reason}")
+
+
+def _validate_together(config: Config) -> None:
     if config.microbatch and config.batch_size % config.microbatch:
         raise RequestError(
             f"config.microbatch: {config.microbatch} does not divide "

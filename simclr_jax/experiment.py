@@ -22,10 +22,10 @@ from simclr_jax import (
     methods,
     optim,
 )
-from simclr_jax.config import Config
+from simclr_jax.config import Config, method_options
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
-from simclr_jax.heads import Projector
+from simclr_jax.heads import Predictor, Projector
 from simclr_jax.preflight import (
     check_network,
     no_checkpoint,
@@ -191,14 +191,15 @@ class Experiment:
 
     @cached_property
     def method(self) -> methods.Method:
-        options = {k: v for k, v in self.config.method.items() if v is not None}
+        name, hidden = self.config.method.name, self.config.predictor.hidden
         return methods.make(
-            options.pop("name"),
+            name,
             self.encoder,
             projector=self.projector,
+            predictor=Predictor(hidden=hidden) if hidden else None,
             microbatch=self.config.microbatch or None,
             num_examples=pretraining_images(self.config, self._info),
-            **options,
+            **method_options(self.config),
         )
 
     def init(self) -> tuple[Any, Any]:
@@ -214,9 +215,9 @@ class Experiment:
         return jax.jit(self.init)()
 
     @cached_property
-    def pretrained(self) -> tuple[int, Any, Any]:
-        """`(step, params, model_state)` of encoder and projector alone, from the
-        newest checkpoint of this workdir or of `config.pretrained`."""
+    def _checkpoint(self) -> tuple[int, Any, Any]:
+        """`(step, params, model_state)` of the newest pretraining checkpoint, of this
+        workdir or of `config.pretrained`."""
         directory = pretraining_folder(self.config, self.workdir.path)
         like = {"params": None, "model_state": None}
         restored = checkpoint.restore(directory, like)
@@ -224,15 +225,35 @@ class Experiment:
             raise RequestError(no_checkpoint(directory))
         step, items, meta = restored
         check_network(meta, self.config, directory)
+        return step, items["params"], items["model_state"]
+
+    @cached_property
+    def pretrained(self) -> tuple[int, Any, Any]:
+        """`(step, params, model_state)` of encoder and projector alone, from the
+        newest checkpoint of this workdir or of `config.pretrained`."""
+        step, params, model_state = self._checkpoint
+        return step, *self._network(params, model_state["batch_stats"])
+
+    @cached_property
+    def target(self) -> tuple[int, Any, Any]:
+        """The same of the target network (the moving average of MoCo and BYOL)."""
+        step, _, model_state = self._checkpoint
+        if "target" not in model_state:
+            raise RequestError("config.probe.target: the checkpoint has no target")
+        target = model_state["target"]
+        return step, *self._network(target["params"], target["batch_stats"])
+
+    def _network(self, params: Any, stats: Any) -> tuple[Any, Any]:
+        """`(params, model_state)` of encoder and projector, if they have the shapes."""
         abstract = jax.eval_shape(self.init)
         params, stats = (
             {part: _matching(want[part], have, part) for part in _NETWORK}
             for want, have in (
-                (abstract[0], items["params"]),
-                (abstract[1]["batch_stats"], items["model_state"]["batch_stats"]),
+                (abstract[0], params),
+                (abstract[1]["batch_stats"], stats),
             )
         )
-        return step, params, {"batch_stats": stats}
+        return params, {"batch_stats": stats}
 
     def meta(self, source_step: int) -> dict[str, Any]:
         """What a checkpoint says of itself: the network, and the pretraining step

@@ -33,6 +33,7 @@ def fit(
     meta: dict[str, Any],
     after: Callable | None = None,
     evaluate: Callable[[TrainState, int], None] | None = None,
+    watch: Callable[[dict[str, float]], str | None] = lambda values: None,
     init_args: tuple[Any, ...] = (),
 ) -> tuple[TrainState, float]:
     """Trains one variant of a stage: from its newest checkpoint, or from `init`.
@@ -42,6 +43,7 @@ def fit(
       batches: `step -> iterator` that starts after that many steps.
       keep: checkpoints kept.
       meta: stored with every checkpoint.
+      watch: sees each recorded step's values; what it says is shown as a warning.
 
     Returns:
       `(state, seconds)`: seconds of training, earlier runs of it included.
@@ -69,6 +71,12 @@ def fit(
         silent=start >= plan.last_step,
     )
 
+    def record(step: int, **values: float) -> None:
+        workdir.record(stage, variant, step, **values)
+        warning = watch(values)
+        if warning:
+            progress.warn(f"step {step}: {warning}")
+
     def save(state: TrainState) -> None:
         jax.block_until_ready(state.step)  # the step's time is not the pause's
         with progress.paused("saving"):
@@ -93,7 +101,7 @@ def fit(
         key,
         batches(start),
         plan,
-        record=partial(workdir.record, stage, variant),
+        record=record,
         save=save,
         progress=progress,
         schedule=schedule,

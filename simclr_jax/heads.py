@@ -43,6 +43,7 @@ class Projector(nn.Module):
       dim: width of z.
       activation: one of `ACTIVATIONS`.
       norm: False leaves BatchNorm out and gives every dense layer a bias (MoCo v2).
+      last_norm: False leaves it out of the last layer, which has no bias then (BYOL).
 
     Example:
       >>> import jax.numpy as jnp
@@ -60,6 +61,7 @@ class Projector(nn.Module):
     dim: int = 128
     activation: str = "relu"
     norm: bool = True
+    last_norm: bool = True
 
     def __post_init__(self) -> None:
         if self.layers < 0:
@@ -105,7 +107,7 @@ class Projector(nn.Module):
             last = j == self.layers
             width = self.dim if last else self.hidden or h.shape[-1]
             x = nn.Dense(width, use_bias=not self.norm, name=f"dense_{j}")(x)
-            if self.norm:
+            if self.norm and (self.last_norm or not last):
                 x = _norm(train, f"bn_{j}", use_bias=not last)(x)
             if not last:
                 x = ACTIVATIONS[self.activation](x)
@@ -148,17 +150,22 @@ class Predictor(nn.Module):
     """BYOL's predictor (arXiv 2006.07733): Dense, BatchNorm, ReLU, Dense without bias.
 
     The first layer has no bias either, which its BatchNorm would cancel.
+
+    Args:
+      hidden: width of the first layer.
+      dim: width of the prediction; None is the width of z, which it is to predict.
     """
 
     hidden: int = 4096
-    dim: int = 256
+    dim: int | None = None
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> jax.Array:
-        """z [B, D] -> prediction [B, dim]."""
+        """z [B, D] -> prediction [B, dim or D]."""
         x = nn.Dense(self.hidden, use_bias=False, name="dense_1")(z)
         x = nn.relu(_norm(train, "bn_1")(x))
-        return nn.Dense(self.dim, use_bias=False, name="dense_2")(x)
+        dim = self.dim or z.shape[-1]
+        return nn.Dense(dim, use_bias=False, name="dense_2")(x)
 
 
 class Classifier(nn.Module):

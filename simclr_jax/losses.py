@@ -88,7 +88,11 @@ def nt_xent(
 
 
 def info_nce(
-    query: Array, positive: Array, negatives: Array, *, temperature: Scalar = 0.2
+    query: Array,
+    positive: Array,
+    negatives: Array | None = None,
+    *,
+    temperature: Scalar = 0.2,
 ) -> Array:
     """MoCo's loss: each query has to find its key among the negatives of a queue.
 
@@ -98,7 +102,8 @@ def info_nce(
     Args:
       query: [N, D].
       positive: [N, D], the key of each query.
-      negatives: [K, D], shared by all queries.
+      negatives: [K, D], shared by all queries. None: each query's negatives are the
+        keys of the N - 1 others.
       temperature: t; 0.2 is MoCo v2's (arXiv:2003.04297), 0.07 was v1's.
 
     Returns:
@@ -110,13 +115,17 @@ def info_nce(
       [0.551..., 0.551...]
     """
     _check_pair("query", query, "positive", positive)
-    if jnp.ndim(negatives) != 2 or jnp.shape(negatives)[1] != jnp.shape(query)[1]:
-        shapes = f"negatives {jnp.shape(negatives)} and query {jnp.shape(query)}"
-        raise ValueError(f"negatives must be [K, D] with query's D, got {shapes}")
     temperature = _check_temperature(temperature)
-    query, positive, negatives = map(l2_normalize, (query, positive, negatives))
+    query, positive = l2_normalize(query), l2_normalize(positive)
     match = jnp.sum(query * positive, axis=1, keepdims=True)
-    logits = jnp.concatenate([match, _similarity(query, negatives)], axis=1)
+    if negatives is None:
+        logits = _similarity(query, positive)  # the match is on the diagonal
+    else:
+        if jnp.ndim(negatives) != 2 or jnp.shape(negatives)[1] != query.shape[1]:
+            shapes = f"negatives {jnp.shape(negatives)} and query {query.shape}"
+            raise ValueError(f"negatives must be [K, D] with query's D, got {shapes}")
+        rivals = _similarity(query, l2_normalize(negatives))
+        logits = jnp.concatenate([match, rivals], axis=1)
     return logsumexp(logits / temperature, axis=1) - match[:, 0] / temperature
 
 

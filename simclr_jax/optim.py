@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("adam", "adamw", "lars", "sgd")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "step")
 LR_SCALINGS = ("none", "linear", "sqrt")
 
 
@@ -57,15 +57,17 @@ def make_schedule(
     """The learning rate as a function of the step.
 
     It rises linearly from 0 at step 0 to its peak at `warmup_steps`, then stays there
-    or follows half a cosine to 0 at `total_steps`. Without warm-up step 0 has the peak.
-    A warm-up no shorter than the training is all there is to it: no decay.
+    or follows half a cosine to 0 at `total_steps`, or is divided by 10 at 60 % and at
+    80 % of them. Without warm-up step 0 has the peak. A warm-up no shorter than the
+    training is all there is to it: no decay.
 
     Args:
       lr: the peak before scaling.
       lr_scaling: "none"; "linear", times batch_size / 256; "sqrt", times
         sqrt(batch_size), as in SimCLR's 0.075 sqrt(B) (arXiv:2002.05709, B.1).
       batch_size: images per step, over all devices.
-      schedule: "constant" or "cosine".
+      schedule: "constant", "cosine", or "step": MoCo v1's at epochs 120 and 160 of 200,
+        and its probe's at 60 and 80 of 100.
       warmup_steps: steps of the rise, >= 0.
       total_steps: steps of the whole training, warm-up included.
 
@@ -96,6 +98,9 @@ def make_schedule(
         rise = jnp.minimum(step / warmup_steps, 1.0) if warmup_steps else 1.0
         if schedule == "constant" or warmup_steps >= total_steps:
             return jnp.asarray(peak * rise, jnp.float32)
+        if schedule == "step":
+            drops = (step >= 0.6 * total_steps) + 1.0 * (step >= 0.8 * total_steps)
+            return peak * rise * 0.1**drops
         progress = (step - warmup_steps) / (total_steps - warmup_steps)
         fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
         return peak * rise * fall

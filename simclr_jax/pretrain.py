@@ -1,6 +1,8 @@
 """Stage `pretrain`: trains encoder and projector without labels."""
 
+import math
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -55,6 +57,28 @@ def _online_probe(params: Any, h: jax.Array, labels: jax.Array):
     return jnp.where(known, loss, 0).sum() / count, correct.sum() / count
 
 
+def collapse_watch(threshold: float) -> Callable[[dict[str, float]], str | None]:
+    """Says so when `embedding_std` falls under `threshold`; again if it recovers first.
+
+    Embeddings that are all one point have a loss that methods without negatives like
+    (BYOL), and features that are worth nothing.
+    """
+    below = False
+
+    def watch(values: dict[str, float]) -> str | None:
+        nonlocal below
+        spread = values.get("embedding_std", math.inf)
+        before, below = below, spread < threshold
+        if not below or before:
+            return None
+        return (
+            f"embedding_std {spread:.2g} is below config.warn_below_std {threshold:g}: "
+            "the embeddings are collapsing to one point"
+        )
+
+    return watch
+
+
 def pretrain(experiment: Experiment) -> dict[str, Any]:
     """Runs or continues pretraining; returns results.json's `pretrain`."""
     config, source = experiment.config, experiment.unlabelled
@@ -102,6 +126,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
         meta=experiment.meta(0),
         after=after,
         evaluate=evaluate,
+        watch=collapse_watch(config.warn_below_std),
     )
     step = int(state.step)
     lines = [

@@ -82,7 +82,8 @@ class _Fit:
 
 
 def probe(experiment: Experiment) -> dict[str, Any]:
-    """Probes the pretrained network and the same at its random initialisation.
+    """Probes the pretrained network, the same at its random initialisation and, where
+    the recipe asks for it, the target network.
 
     The scores are of `config.probe.features`; `layers` has those of all levels.
     """
@@ -90,7 +91,10 @@ def probe(experiment: Experiment) -> dict[str, Any]:
     step, params, model_state = experiment.pretrained
     pretrained = _probe(experiment, "pretrained", step, params, model_state)
     random_init = _probe(experiment, "random_init", 0, *experiment.random_init)
-    return {
+    target = {}
+    if experiment.config.probe.target:
+        target["target"] = _probe(experiment, "target", *experiment.target)[level]
+    return target | {
         "pretrained": pretrained[level],
         "random_init": random_init[level],
         "features": level,

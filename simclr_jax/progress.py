@@ -76,6 +76,11 @@ class Progress:
         self._print(step, loss, busy, speed)
         return speed | {"seconds": round(self.seconds(), 3)}
 
+    def warn(self, text: str) -> None:
+        """A line that stays."""
+        start = "\r\033[K" if self._terminal else ""
+        print(f"{start}warning: {self._name} {text}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         if self._terminal and not self._silent:
             print(file=sys.stderr)

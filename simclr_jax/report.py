@@ -50,6 +50,8 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
                 label = f"  on {level} instead of {scored}{of_step}"
                 table.append(Row(label, top1, None, f"probe.layers.{level}"))
         table.append(row("  random encoder", "probe", "random_init"))
+        if "target" in results["probe"]:
+            table.append(row("  target network", "probe", "target"))
     if "knn" in results:
         table.append(row(f"kNN, k {config.knn.k}", "knn"))
     if "supervised" in results:

@@ -301,3 +301,19 @@ def test_the_gradient_lowers_for_cuda(dtype):
         variables["params"], variables["batch_stats"], x
     )
     assert exported.platforms == ("cuda",)
+
+
+def test_byols_projector_ends_without_batchnorm():
+    """Dense, BatchNorm, ReLU, Dense without bias (arXiv 2006.07733)."""
+    h = jnp.ones((4, 6))
+    projector = Projector(hidden=5, dim=3, last_norm=False)
+    variables = projector.init(jax.random.key(0), h, train=False)
+    assert set(variables["params"]) == {"dense_1", "bn_1", "dense_2"}
+    assert set(variables["params"]["dense_2"]) == {"kernel"}
+
+
+def test_a_predictor_is_as_wide_as_what_it_predicts():
+    z = jnp.ones((4, 7))
+    predictor = Predictor(hidden=5)
+    variables = predictor.init(jax.random.key(0), z, train=False)
+    assert predictor.apply(variables, z, train=False).shape == (4, 7)

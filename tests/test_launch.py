@@ -310,6 +310,11 @@ REFUSALS = [
     ("--config.stages=('pretrian',)", "config.stages", "pretrain"),
     ("--config.stages=()", "config.stages"),
     ("--config.method.name=simclear", "config.method.name", "simclr"),
+    ("--config.method.name=/nowhere/mine.py", "config.method.name", "no file"),
+    ("--config.method.queue_size=64", "config.method.queue_size", "simclr"),
+    ("--config.method.mechanism=cue", "config.method.mechanism", "memory_bank"),
+    ("--config.predictor.hidden=8", "config.predictor.hidden", "no predictor"),
+    ("--config.probe.target=True", "config.probe.target", "no target"),
     ("--config.optimizer.name=adan", "config.optimizer.name", "adamw"),
     ("--config.stages=('probe',)", "config.stages", "no pretraining checkpoint"),
     ("--config.pretrained=/nowhere", "config.pretrained"),
@@ -343,6 +348,16 @@ def test_a_wrong_request_is_one_line_and_exit_2(npz, tmp_path, flag, words, caps
     for word in words:
         assert word in error, error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_divide_the_queue(tmp_path):
+    """Exit 2, naming the nearest batch; the recipe's own 256 fits."""
+    done = launch(
+        f"--config={ROOT}/configs/cifar10.py:moco",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.batch_size=200",
+    )
+    expect_refusal(done, tmp_path / "run", "config.batch_size", "4096", "is 256")
 
 
 def test_refusals_in_a_fresh_process_take_under_five_seconds(npz, tmp_path):

@@ -394,6 +394,15 @@ def test_info_nce_is_equation_1(temperature):
     np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_info_nce_without_negatives_has_the_other_keys():
+    q, k = normal(0, 6, 5), normal(1, 6, 5)
+    expected = [
+        info_nce(q[i : i + 1], k[i : i + 1], jnp.delete(k, i, axis=0))[0]
+        for i in range(6)
+    ]
+    np.testing.assert_allclose(jit_info_nce(q, k), jnp.stack(expected), rtol=1e-5)
+
+
 def test_info_nce_of_known_cases():
     ones, seven = jnp.ones((6, 5)), jnp.ones((7, 5))
     np.testing.assert_allclose(jit_info_nce(ones, ones, seven), math.log(8), rtol=1e-5)

@@ -1,20 +1,47 @@
 """The contract, for every method found; SimCLR against formulas of its own."""
 
-from functools import partial
+from functools import cache, partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tiny import TinyEncoder
 
-from simclr_jax import losses, methods, train
+from simclr_jax import checkpoint, losses, methods, train
 from simclr_jax.heads import Projector
 from simclr_jax.methods import _network
 
 KEY = jax.random.key(0)
+# What a method needs on batches of 8 and 16; one that is not listed has its defaults.
+SMALL = {
+    "moco": {
+        "queue_size": 32,
+        "bn_groups": 2,
+        "momentum": 0.9,
+        "projector": Projector(layers=2, hidden=6, dim=4, norm=False),
+    }
+}
+# Methods whose options change what they keep are tested in each form.
+FORMS = {
+    "moco-end_to_end": {"mechanism": "end_to_end"},
+    "moco-memory_bank": {"mechanism": "memory_bank"},
+    "moco-symmetric": {"symmetric": True},
+    "byol-random": {"target_init": "random"},
+}
 METHODS = methods.names()
+CASES = [*METHODS, *FORMS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_in_haste():
+    """Most of the time here would go to optimising programs that run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def views(count=8, seed=0):
@@ -23,25 +50,59 @@ def views(count=8, seed=0):
     return jnp.asarray(pair[0]), jnp.asarray(pair[1])
 
 
-def build(name, **changes):
-    projector = Projector(layers=2, hidden=6, dim=4)
-    return methods.make(name, TinyEncoder(), projector=projector, **changes)
+def build(case, encoder=None, **changes):
+    name = case.partition("-")[0]
+    options = SMALL.get(name, {}) | FORMS.get(case, {}) | changes
+    options.setdefault("projector", Projector(layers=2, hidden=6, dim=4))
+    return methods.make(name, encoder or TinyEncoder(), num_examples=64, **options)
 
 
 def init(method):
     return jax.jit(method.init)(KEY, views()[0])
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_init_has_the_promised_parts(name):
-    params, model_state = init(build(name))
-    assert {"encoder", "projector"} <= set(params)
-    assert {"encoder", "projector"} <= set(model_state["batch_stats"])
+@cache
+def stepper(case):
+    """The train step on `(views, index)` and where it starts; compiled once a case."""
+    method, tx = build(case), optax.adam(1e-2)
+
+    def loss_fn(params, model_state, key, batch):
+        pair, index = batch
+        return method.loss(params, model_state, key, pair, index)
+
+    def after(params, model_state, step):
+        return method.update(params, model_state, step / 60)
+
+    start = jax.jit(lambda: train.init_state(*method.init(KEY, views()[0]), tx))
+    return train.make_step(loss_fn, tx, after), start
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_loss_is_differentiable_and_moves_the_statistics(name):
-    method = build(name)
+def batch(number, count=16):
+    """Nearly equal views of some of 64 noisy images, each of a colour of its own."""
+    rng = np.random.default_rng(0)
+    images = rng.random((64, 1, 1, 3)) + 0.2 * rng.normal(size=(64, 8, 8, 3))
+    index = np.random.default_rng((number, 1)).choice(64, count, replace=False)
+    a = jnp.asarray(images[index].clip(0, 1), jnp.float32)
+    return (a, jnp.clip(a + 0.02, 0, 1)), jnp.asarray(index, jnp.int32)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_init_has_the_promised_parts(case):
+    params, model_state = init(build(case))
+    parts = {"encoder", "projector"}
+    assert parts <= set(params)
+    assert set(model_state["batch_stats"]) == set(params)
+    assert parts | {"predictor"} >= set(params)
+    allowed = {"batch_stats", "target", "queue", "cursor", "bank"}
+    assert set(model_state) <= allowed
+    if "target" in model_state:
+        target = model_state["target"]
+        assert set(target["params"]) == set(target["batch_stats"]) == parts
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_is_differentiable_and_moves_the_statistics(case):
+    method = build(case)
     params, model_state = init(method)
     loss = partial(method.loss, features=True)
     gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
@@ -51,39 +112,109 @@ def test_loss_is_differentiable_and_moves_the_statistics(name):
     assert loss.shape == ()
     assert np.isfinite(loss)
     assert jax.tree.structure(new_state) == jax.tree.structure(model_state)
+    same = jax.tree.map(
+        lambda x, y: (x.shape, x.dtype) == (y.shape, y.dtype), *(new_state, model_state)
+    )
+    assert all(jax.tree.leaves(same))
     norms = jax.tree.map(lambda g: float(jnp.abs(g).max()), grads)
     assert np.isfinite(jax.tree.leaves(norms)).all()
     assert norms["encoder"]["Conv_0"]["kernel"] > 0
     assert norms["projector"]["dense_2"]["kernel"] > 0
-    old = model_state["batch_stats"]["encoder"]["BatchNorm_0"]["mean"]
-    new = new_state["batch_stats"]["encoder"]["BatchNorm_0"]["mean"]
-    assert not np.allclose(old, new)
+    for stats, old in (
+        (new_state["batch_stats"], model_state["batch_stats"]),
+        *(
+            (new_state["target"]["batch_stats"], model_state["target"]["batch_stats"])
+            for _ in ["target"]
+            if "target" in model_state
+        ),
+    ):
+        means = (x["encoder"]["BatchNorm_0"]["mean"] for x in (stats, old))
+        assert not np.allclose(*means)
     scalars = {k: v for k, v in metrics.items() if k != "h"}
+    assert {"contrastive_accuracy", "embedding_std"} <= set(scalars)
     assert all(np.shape(value) == () for value in scalars.values())
     assert metrics["h"].shape == (8, 8)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_trains_donated_and_falls(name):
-    method = build(name)
-    tx = optax.adam(3e-3)
-
-    def loss_fn(params, model_state, key, batch):
-        return method.loss(params, model_state, key, batch)
-
-    def start():
-        return train.init_state(*method.init(KEY, views()[0]), tx)
-
-    step = train.make_step(
-        loss_fn, tx, lambda params, state, n: method.update(params, state, n / 40)
-    )
-    a, _ = views(16)
-    pair = (a, jnp.clip(a + 0.02, 0, 1))  # two views that are nearly one image
-    state, seen = jax.jit(start)(), []
-    for _ in range(40):
-        state, metrics = step(state, KEY, pair)
+@pytest.mark.parametrize("case", CASES)
+def test_trains_donated_and_falls(case):
+    step, start = stepper(case)
+    state, seen = start(), []
+    for number in range(60):
+        before = state
+        state, metrics = step(state, KEY, batch(number))
+        assert all(x.is_deleted() for x in jax.tree.leaves(before))
         seen.append(float(metrics["loss"]))
-    assert np.mean(seen[-5:]) < np.mean(seen[:5]) - 0.05
+    assert np.mean(seen[-10:]) < np.mean(seen[:10]) - 0.05
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_and_continued_is_bit_for_bit_the_same(case, tmp_path):
+    """Queue, cursor, target and bank included: all of it is in the checkpoint."""
+    step, start = stepper(case)
+
+    def go_on(state, numbers):
+        for number in numbers:
+            state, _ = step(state, KEY, batch(number))
+        return state
+
+    straight = go_on(start(), range(4))
+    state = go_on(start(), range(2))
+    checkpoint.save(tmp_path, 2, {"state": state._asdict()}, {}, keep=1)
+    like = jax.eval_shape(start)._asdict()
+    _, items, _ = checkpoint.restore(tmp_path, {"state": like})
+    resumed = go_on(train.TrainState(**items["state"]), range(2, 4))
+    jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+
+
+@pytest.mark.parametrize("case", [*METHODS, "moco-memory_bank"])
+def test_two_devices_give_what_one_gives(case):
+    """A batch in two halves, BatchNorm, permutation and queue included."""
+    step, start = stepper(case)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    states = [start(), jax.device_put(start(), everywhere)]
+    for number in range(3):
+        given = batch(number)
+        halves = jax.device_put(given, NamedSharding(mesh, PartitionSpec("data")))
+        states[0], one = step(states[0], KEY, given)
+        states[1], two = step(states[1], jax.device_put(KEY, everywhere), halves)
+        np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-4)
+    assert len(jax.tree.leaves(states[1].params)[0].devices()) == 2
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5),
+        jax.device_get(states[0]),
+        jax.device_get(states[1]),
+    )
+
+
+class Plain(nn.Module):
+    """A network without BatchNorm, where micro-batches can't be told from the whole."""
+
+    width: int = 8
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.tanh(nn.Dense(self.width)(x.reshape(len(x), -1)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_microbatches_change_nothing_but_batchnorm(case):
+    plain = {"projector": Projector(layers=1, dim=4, norm=False)}
+    if methods.has_predictor(case.partition("-")[0]):
+        plain["predictor"] = Plain(4)
+    results = []
+    for microbatch in (None, 4, 2):
+        method = build(case, Plain(), microbatch=microbatch, **plain)
+        gradient = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+        pair, index = batch(0, 8)
+        results.append(gradient(*init(method), KEY, pair, index))
+    for other in results[1:]:
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+            results[0],
+            other,
+        )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -104,8 +235,9 @@ def test_embed_gives_every_level_in_inference_mode(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_unknown_option_names_those_there_are(name):
-    with pytest.raises(TypeError, match="temperature"):
-        build(name, temprature=0.1)
+    known = next(iter(methods.defaults(name)))
+    with pytest.raises(TypeError, match=f"'strenght'.*{known}"):
+        build(name, strenght=0.1)
 
 
 def test_unknown_method_names_those_found():
@@ -221,7 +353,7 @@ def test_microbatches_keep_the_order_of_the_batch():
         return images[:, 0, 0, :1], batch_stats
 
     a = jnp.arange(12.0)[:, None, None, None] * jnp.ones((12, 2, 2, 1))
-    first, second, _ = _network.encode_pair(apply, (a, -a), {}, microbatch=3)
+    (first, second), _ = _network.encode(apply, (a, -a), {}, microbatch=3)
     np.testing.assert_array_equal(first[:, 0], np.arange(12))
     np.testing.assert_array_equal(second[:, 0], -np.arange(12))
 

@@ -308,3 +308,13 @@ def test_examples_in_the_docstrings():
     results = doctest.testmod(optim, optionflags=doctest.ELLIPSIS)
     assert results.failed == 0
     assert results.attempted >= 3
+
+
+def test_steps_of_a_tenth():
+    """MoCo v1: 200 epochs, dropping at 120 and 160; here an epoch is one step."""
+    schedule = optim.make_schedule(
+        lr=0.03, batch_size=256, schedule="step", warmup_steps=2, total_steps=200
+    )
+    expected = {1: 0.015, 2: 0.03, 119: 0.03, 120: 3e-3, 159: 3e-3, 160: 3e-4}
+    for step, lr in expected.items():
+        np.testing.assert_allclose(jax.jit(schedule)(step), lr, rtol=1e-5)

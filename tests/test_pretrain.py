@@ -81,3 +81,11 @@ def test_images_without_a_label_do_not_count(setting):
     np.testing.assert_allclose(metrics["online_loss"], expected, rtol=1e-4)
     accuracy = (logits.argmax(1) == labels).mean()
     np.testing.assert_allclose(metrics["online_accuracy"], accuracy)
+
+
+def test_the_watch_speaks_when_the_spread_falls():
+    watch = pretrain.collapse_watch(0.1)
+    said = [bool(watch({"embedding_std": x})) for x in (1, 0.09, 0.01, 0.2, 0.05)]
+    assert said == [False, True, False, False, True]
+    assert watch({}) is None
+    assert pretrain.collapse_watch(0.0)({"embedding_std": 0.0}) is None

@@ -23,12 +23,17 @@ from simclr_jax import (
 from simclr_jax import config as config_lib
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import Experiment, _matching, view
+from simclr_jax.methods import moco
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
-SWEEPS += ["head_depth", "head_depth:cpu"]
-RECIPES = ["cifar10", "cifar10:resnet18", "cifar10_cpu", "demo", "stl10"]
-RECIPES += ["stl10:batch128", *SWEEPS]
+SWEEPS += ["head_depth", "head_depth:cpu", "moco_mechanisms"]
+RECIPES = [
+    *("cifar10", "cifar10:resnet18", "cifar10:moco", "cifar10:byol"),
+    *("cifar10_cpu", "cifar10_cpu:moco", "cifar10_cpu:byol", "demo"),
+    *("imagenet", "imagenet:moco", "imagenet:moco_v1", "imagenet:byol"),
+    *("random_target", "stl10", "stl10:batch128", *SWEEPS),
+]
 
 
 def load(name):
@@ -308,3 +313,19 @@ def lower(step, *args):
     module = jax.export.export(step, platforms=["cuda"])(*args).mlir_module()
     assert "callback" not in module  # no way back to the host
     assert "tf.aliasing_output" in module or "jax.buffer_donor" in module  # donated
+
+
+def test_the_mechanisms_rows_are_valid():
+    """Each point's recipe; the chart's axis is a field that they change."""
+    module = importlib.import_module("configs.moco_mechanisms")
+    sweep = module.sweep()
+    assert sweep["baseline"] in sweep["rows"]
+    seen = set()
+    for fields in sweep["rows"].values():
+        config = module.get_config()
+        config.update_from_flattened_dict(fields)
+        config_lib.validate(config, common.get_config())
+        flat = dict(config_lib.flatten(config))
+        seen.add((flat[sweep["chart"]["lines"]], flat[sweep["chart"]["x"]]))
+    assert len(seen) == len(sweep["rows"])
+    assert {mechanism for mechanism, _ in seen} == set(moco.MECHANISMS)

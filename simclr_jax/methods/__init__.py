@@ -3,16 +3,21 @@
 A method is a file in this folder with a function of the file's name that
 returns a `Method`: four pure functions with the hyperparameters closed over
 (the shape of an optax transformation). Nothing is registered: a new file is a
-new method, and `tests/test_methods.py` tests it on arrival.
+new method, and `tests/test_methods.py` tests it on arrival. A file anywhere else
+is one too, by its path: `make("ideas/mymethod.py", encoder)`.
 
     params      = {"encoder", "projector"[, "predictor"]}
     model_state = {"batch_stats": {same keys}[, "target", "queue", ...]}
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -52,10 +57,37 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
-def _factory(name: str) -> Callable[..., Method]:
+def _module(name: str) -> ModuleType:
+    if name.endswith(".py"):
+        return _module_at(Path(name).expanduser().resolve())
     if name not in names():
-        raise ValueError(f"no method {name!r}; found: {', '.join(names())}")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        raise ValueError(
+            f"no method {name!r}; found: {', '.join(names())}, or a path to a .py file"
+        )
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+@cache
+def _module_at(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"no file {path}")
+    spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}", path)
+    assert spec is not None  # its name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _factory(name: str) -> Callable[..., Method]:
+    module = _module(name)
+    function = Path(name).stem
+    if not hasattr(module, function):
+        raise ValueError(f"{name} has no function {function!r}")
+    return getattr(module, function)
 
 
 def defaults(name: str) -> dict[str, Any]:
@@ -67,6 +99,26 @@ def defaults(name: str) -> dict[str, Any]:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         and parameter.name not in _STRUCTURE
     }
+
+
+def has_predictor(name: str) -> bool:
+    """Whether method `name` takes a predictor."""
+    return "predictor" in inspect.signature(_factory(name)).parameters
+
+
+def problem(
+    name: str, batch_size: int, microbatch: int | None, **options: Any
+) -> tuple[str, str] | None:
+    """What does not fit together in a request, before anything is made.
+
+    A method's file says so in a function `problem(batch_size, microbatch, **options)`
+    of its own; it may do without.
+
+    Returns:
+      `(field of the recipe, why and what would fit)`, or None.
+    """
+    judge = getattr(_module(name), "problem", None)
+    return judge and judge(batch_size, microbatch, **(defaults(name) | options))
 
 
 def make(
@@ -82,10 +134,11 @@ def make(
     """Builds a method.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or the path of a .py file with a function of its name.
       encoder: called as `encoder(images, train) -> h [B, F]`.
       projector: the head behind h; default `Projector()`.
-      predictor: the head behind z, for the methods that have one.
+      predictor: the head behind z, for the methods that have one; default the
+        method's own.
       microbatch: images (pairs of views) encoded at a time. The loss still sees
         all embeddings of the batch; BatchNorm normalises per micro-batch.
         Default None: the whole batch at once.
@@ -93,7 +146,8 @@ def make(
       **options: the method's own, see `defaults(name)`.
 
     Raises:
-      ValueError: unknown name; the message lists the methods found.
+      ValueError: unknown name; the message lists the methods found. Or a file that
+        can't be loaded.
       TypeError: an option the method does not take; the message lists its own.
     """
     factory = _factory(name)

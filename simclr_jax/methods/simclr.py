@@ -4,7 +4,6 @@ behind a deeper projector (`Projector(layers=3)`)."""
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from simclr_jax import losses
 from simclr_jax.methods import Method, _network
@@ -53,14 +52,18 @@ def simclr(
         def apply(images, batch_stats):
             return _network.forward(encoder, projector, params, batch_stats, images)
 
-        (h, z_a), (_, z_b), batch_stats = _network.encode_pair(
+        ((h, z_a), (_, z_b)), batch_stats = _network.encode(
             apply, views, model_state["batch_stats"], microbatch=microbatch
         )
         block_size = _BLOCK_SIZE if 2 * len(z_a) > _BLOCKS_FROM else None
         value = losses.nt_xent(
             z_a, z_b, temperature=temperature, block_size=block_size
         ).mean()
-        metrics = _gauges(jax.lax.stop_gradient(z_a), jax.lax.stop_gradient(z_b))
+        few = slice(None, _ACCURACY_PAIRS)
+        metrics = {
+            "contrastive_accuracy": losses.contrastive_accuracy(z_a[few], z_b[few]),
+            "embedding_std": _network.embedding_std(z_a),
+        }
         if features:
             metrics["h"] = jax.lax.stop_gradient(h)
         return value, (model_state | {"batch_stats": batch_stats}, metrics)
@@ -75,13 +78,3 @@ def simclr(
         )
 
     return Method(init, loss, update, embed)
-
-
-def _gauges(z_a: jax.Array, z_b: jax.Array) -> dict[str, jax.Array]:
-    """What shows at a glance whether the embeddings are learning or collapsing."""
-    few = slice(None, _ACCURACY_PAIRS)
-    z = losses.l2_normalize(z_a.astype(jnp.float32))
-    return {
-        "contrastive_accuracy": losses.contrastive_accuracy(z_a[few], z_b[few]),
-        "embedding_std": z.std(0).mean() * z.shape[-1] ** 0.5,
-    }

@@ -1,0 +1,24 @@
+"""The experiment that motivated BYOL: can an encoder learn from a random one?
+
+    python launch.py --config=configs/random_target.py --workdir=runs/random_target
+
+A is a network at its random initialisation, and stays so. B starts from weights of its
+own and is trained to predict A's projections of the other view: BYOL whose target
+begins apart and never moves (arXiv 2006.07733, section 3, and table 5a, tau = 1: on
+ImageNet A's probe has 1.4 % and B's 18.8 %). Two CPU cores; three probes in one report:
+
+    linear probe          B, trained
+      random encoder      B before its training
+      target network      A
+"""
+
+from configs import cifar10_cpu
+
+
+def get_config():
+    config = cifar10_cpu.get_config("byol")
+    config.method.momentum = 1.0
+    config.method.target_init = "random"
+    config.probe.target = True
+    config.probe.every_epochs = 0
+    return config

@@ -1,0 +1,292 @@
+"""MoCo (He et al. 2020, arXiv 1911.05722): tell the key of an image's other view from
+a dictionary of other keys, larger than the batch.
+
+v1 and v2 (arXiv 2003.04297) differ by fields: temperature 0.07 or 0.2, a linear head
+(`Projector(layers=1, norm=False)`) or an MLP (`layers=2`), and the augmentation.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from simclr_jax import losses
+from simclr_jax.methods import Method, _network
+
+# Where the keys come from (figure 2 of the paper).
+MECHANISMS = ("queue", "end_to_end", "memory_bank")
+
+_ACCURACY_QUERIES = 1024  # the gauge looks at so many
+
+
+def moco(
+    encoder: nn.Module,
+    *,
+    projector: nn.Module,
+    microbatch: int | None = None,
+    num_examples: int | None = None,
+    mechanism: str = "queue",
+    temperature: float = 0.2,
+    momentum: float = 0.999,
+    queue_size: int = 65_536,
+    bn_groups: int = 8,
+    shuffle: bool = True,
+    symmetric: bool = False,
+    bank_momentum: float = 0.5,
+) -> Method:
+    """MoCo: InfoNCE of the first view's query with the second view's key.
+
+    BatchNorm would let a query recognise its key by the batch they were normalised in
+    (section 3.3). So queries are normalised in `bn_groups` groups of the batch and keys
+    in as many groups of its images in random order: what 8 GPUs with shuffled keys do,
+    on any number of devices. Of a micro-batch the groups are as large, or all of it.
+
+    Metrics: `contrastive_accuracy`, the share of queries (of at most 1,024) nearer to
+    their key than to every negative, and `embedding_std` of the queries.
+
+    Args:
+      encoder: `encoder(images, train) -> h [B, F]`.
+      projector: `projector(h, train) -> z [B, D]`.
+      microbatch, num_examples: see `simclr_jax.methods.make`.
+      mechanism: "queue": keys from a moving average of the network, negatives the keys
+        of the last batches. "end_to_end": keys from the network itself, with gradient;
+        negatives the batch's other keys. "memory_bank": one stored feature for each of
+        `num_examples` images is its key, and negatives are drawn from all of them (Wu
+        et al. 2018, arXiv 1805.01978); the second view is not used.
+      temperature: of the loss; v2's 0.2, v1 has 0.07.
+      momentum: of the key network's average, in each step.
+      queue_size: negatives of a query: the queue's length, which the keys of a batch
+        must divide, or how many are drawn from the memory bank.
+      bn_groups: must divide the batch; 1 normalises over all of it, and leaks.
+      shuffle: False leaves the keys in the queries' groups, and leaks most.
+      symmetric: also the second view's query with the first view's key; the two losses
+        are added and the keys of both views enqueued. Not for a memory bank.
+      bank_momentum: how much of a stored feature stays when its image is seen again.
+    """
+    if mechanism not in MECHANISMS:
+        raise ValueError(f"mechanism must be one of {MECHANISMS}, got {mechanism!r}")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    if not (0 <= momentum <= 1 and 0 <= bank_momentum <= 1):
+        raise ValueError("momentum and bank_momentum must be from 0 to 1")
+    if mechanism == "memory_bank" and num_examples is None:
+        raise ValueError("a memory_bank needs num_examples, the size of the data set")
+
+    def init(key, images):
+        key_network, key_memory = jax.random.split(key)
+        params, batch_stats = _network.init(key_network, encoder, projector, images)
+        model_state: dict[str, Any] = {"batch_stats": batch_stats}
+        z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
+        if mechanism == "queue":
+            model_state |= {
+                "target": {"params": params, "batch_stats": batch_stats},
+                "queue": _random_rows(key_memory, queue_size, z.shape[1]),
+                "cursor": jnp.zeros((), jnp.int32),
+            }
+        if mechanism == "memory_bank":
+            rows = num_examples or 0
+            model_state["bank"] = _random_rows(key_memory, rows, z.shape[1])
+        return params, model_state
+
+    def encode(params, batch_stats, views, order=None):
+        def apply(images, batch_stats):
+            return _network.forward(encoder, projector, params, batch_stats, images)
+
+        return _encode(apply, batch_stats, views, order, microbatch, bn_groups)
+
+    def loss(params, model_state, key, views, index=None, features=False):
+        size = len(views[0])
+        refused = problem(
+            size,
+            microbatch,
+            mechanism=mechanism,
+            queue_size=queue_size,
+            bn_groups=bn_groups,
+            symmetric=symmetric,
+        )
+        if refused:
+            raise ValueError(" ".join(refused))
+        key_order, key_memory = jax.random.split(key)
+        order = jax.random.permutation(key_order, size) if shuffle else None
+        seen = tuple(views) if symmetric else (views[0],)
+        others = (views[1], views[0])[: len(seen)]
+
+        outputs, stats = encode(params, model_state["batch_stats"], seen)
+        queries = [z for _, z in outputs]
+        new_state = dict(model_state)
+        negatives = None
+        if mechanism == "end_to_end":
+            outputs_k, stats = encode(params, stats, others, order)
+            keys = [z for _, z in outputs_k]
+        elif mechanism == "memory_bank":
+            keys, negatives, new_state["bank"] = _recall(
+                key_memory,
+                model_state["bank"],
+                index,
+                queries[0],
+                queue_size,
+                bank_momentum,
+            )
+        else:
+            target = model_state["target"]
+            outputs_k, target_stats = encode(
+                target["params"], target["batch_stats"], others, order
+            )
+            keys = [jax.lax.stop_gradient(z) for _, z in outputs_k]
+            negatives = model_state["queue"]
+            new_state["target"] = target | {"batch_stats": target_stats}
+            new_state |= _enqueue(negatives, model_state["cursor"], keys)
+        new_state["batch_stats"] = stats
+
+        pairs = list(zip(queries, keys, strict=True))
+        values = [
+            losses.info_nce(query, match, negatives, temperature=temperature).mean()
+            for query, match in pairs
+        ]
+        metrics = {
+            "contrastive_accuracy": _accuracy(*pairs[0], negatives),
+            "embedding_std": _network.embedding_std(queries[0]),
+        }
+        if features:
+            metrics["h"] = jax.lax.stop_gradient(outputs[0][0])
+        return sum(values), (new_state, metrics)
+
+    def update(params, model_state, progress):
+        """The key network follows: for the next step, as before its key forward."""
+        del progress
+        if mechanism != "queue":
+            return model_state
+        target = model_state["target"]
+        online = {part: params[part] for part in target["params"]}
+        moved = _network.average(target["params"], online, momentum)
+        return model_state | {"target": target | {"params": moved}}
+
+    def embed(params, model_state, images):
+        return _network.embed(
+            encoder, projector, params, model_state["batch_stats"], images
+        )
+
+    return Method(init, loss, update, embed)
+
+
+def problem(
+    batch_size: int,
+    microbatch: int | None,
+    *,
+    mechanism: str,
+    queue_size: int,
+    bn_groups: int,
+    symmetric: bool,
+    **_: Any,
+) -> tuple[str, str] | None:
+    """What does not fit together: `(field, why and what would)`, or None."""
+    if symmetric and mechanism == "memory_bank":
+        return "method.symmetric", "a memory_bank has one key for both views; set False"
+
+    def fits_groups(batch: int) -> bool:
+        return batch % bn_groups == 0 and batch // bn_groups >= 2
+
+    if not fits_groups(batch_size):
+        return (
+            "method.bn_groups",
+            f"the batch of {batch_size} can't be parted into {bn_groups} equal groups "
+            "of at least 2 images; change it or config.batch_size",
+        )
+    group = batch_size // bn_groups
+    if microbatch and microbatch % group and group % microbatch:
+        return (
+            "microbatch",
+            f"{microbatch} images are no whole number of BatchNorm groups of {group} "
+            f"(batch {batch_size} / method.bn_groups {bn_groups}), nor a part of one",
+        )
+    keys = 2 if symmetric else 1  # enqueued per image
+    if mechanism == "queue" and queue_size % (keys * batch_size):
+        batches = [
+            batch
+            for batch in range(2, queue_size // keys + 1)
+            if queue_size % (keys * batch) == 0 and fits_groups(batch)
+        ]
+        nearest = min(batches, key=lambda x: abs(x - batch_size), default=None)
+        return (
+            "batch_size",
+            f"the {keys * batch_size} keys of a batch do not divide "
+            f"method.queue_size {queue_size}; "
+            + (f"the nearest batch that fits is {nearest}" if nearest else "none does"),
+        )
+    return None
+
+
+def _encode(
+    apply: _network.Apply,
+    batch_stats: Any,
+    views: tuple[jax.Array, ...],
+    order: jax.Array | None,
+    microbatch: int | None,
+    bn_groups: int,
+) -> tuple[list[Any], Any]:
+    """`([outputs of each view], new batch_stats)`, in groups along `order`."""
+    if order is not None:
+        views = tuple(view[order] for view in views)
+    groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
+    outputs, batch_stats = _network.encode(
+        _network.in_groups(apply, groups), views, batch_stats, microbatch=microbatch
+    )
+    if order is not None:
+        back = jnp.argsort(order)
+        outputs = jax.tree.map(lambda x: x[back], outputs)
+    return outputs, batch_stats
+
+
+def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> int:
+    """How many groups one forward pass has."""
+    images = min(microbatch or batch_size, batch_size)
+    return max(1, images * bn_groups // batch_size)
+
+
+def _random_rows(key: jax.Array, count: int, dim: int) -> jax.Array:
+    """[count, dim], uniform on the sphere: what a memory holds before it has seen."""
+    return losses.l2_normalize(jax.random.normal(key, (count, dim)))
+
+
+def _enqueue(queue: jax.Array, cursor: jax.Array, keys: list) -> dict[str, jax.Array]:
+    """The oldest keys make room for these; the queue is a ring."""
+    rows = losses.l2_normalize(jnp.concatenate(keys))
+    written = jax.lax.dynamic_update_slice(
+        queue, rows, (cursor, jnp.zeros_like(cursor))
+    )
+    return {"queue": written, "cursor": (cursor + len(rows)) % len(queue)}
+
+
+def _recall(
+    key: jax.Array,
+    bank: jax.Array,
+    index: jax.Array | None,
+    query: jax.Array,
+    count: int,
+    momentum: float,
+) -> tuple[list[jax.Array], jax.Array, jax.Array]:
+    """`([keys], negatives, new bank)`: the images' own features, and `count` drawn."""
+    if index is None:
+        raise ValueError("a memory_bank needs the images' index")
+    keys = bank[index]
+    drawn = jax.random.randint(key, (count,), 0, len(bank))
+    fresh = losses.l2_normalize(jax.lax.stop_gradient(query))
+    blend = losses.l2_normalize(_network.average(keys, fresh, momentum))
+    return [keys], bank[drawn], bank.at[index].set(blend)
+
+
+def _accuracy(query: jax.Array, match: jax.Array, negatives: jax.Array | None):
+    """The share of queries whose key is nearer than every negative; no gradient."""
+    query, match = (
+        losses.l2_normalize(jax.lax.stop_gradient(x[:_ACCURACY_QUERIES]))
+        for x in (query, match)
+    )
+    if negatives is None:
+        similarity = query @ match.T
+        own = jnp.eye(len(query), dtype=bool)
+        rivals = jnp.where(own, -jnp.inf, similarity)
+    else:
+        rivals = query @ negatives.T
+    # A tie is a miss: embeddings collapsed to one point score 0.
+    return (jnp.sum(query * match, 1) > rivals.max(1) + 1e-6).mean()
