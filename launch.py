@@ -183,8 +183,9 @@ def run(config, workdir: str) -> None:
     from simclr_jax import config as config_lib
     from simclr_jax import workdir as workdir_lib
 
-    config_lib.validate(config, common.get_config())
-    workdir_lib.check(workdir, config)
+    known = common.get_config()
+    config_lib.validate(config, known)
+    workdir_lib.check(workdir, config, known)
 
     from simclr_jax import stages
 

@@ -293,16 +293,26 @@ def to_json(config: Config) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
+def same_recipe(
+    old: dict[str, Any], config: Config, where: str, known: Config | None = None
+) -> None:
     """Raises RequestError if a workdir made by `old` can't be continued by `config`.
+
+    A field that is younger than the workdir must have its default: that it does what
+    was done before is what makes it the default. (CONTRIBUTING.md, "A new field")
 
     Args:
       old: the workdir's config.json.
       where: the workdir, for the message.
+      known: configs/common.py's, for the defaults; without it such fields are free.
     """
     made = dict(flatten(ConfigDict(old)))
     # Through JSON, so that tuples compare with the lists they became.
-    asked = dict(flatten(ConfigDict(json.loads(to_json(config)))))
+    asked, defaults = (
+        dict(flatten(ConfigDict(json.loads(to_json(fields)))))
+        for fields in (config, known or config)
+    )
+    made = defaults | made
     for path in sorted(made.keys() | asked.keys()):
         if path.startswith(_FREE):
             continue

@@ -195,7 +195,7 @@ def check(
                 "needs another folder"
             )
         try:
-            workdir_lib.check(point.path, point.config)
+            workdir_lib.check(point.path, point.config, known)
             if point.row in seen:  # its seeds differ in nothing that is checked
                 continue
             seen.add(point.row)

@@ -23,8 +23,11 @@ from simclr_jax.errors import RequestError
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def check(path: str | os.PathLike, config: Config) -> None:
-    """Raises RequestError if `path` can't hold a run of `config`. Writes nothing."""
+def check(path: str | os.PathLike, config: Config, known: Config | None = None) -> None:
+    """Raises RequestError if `path` can't hold a run of `config`. Writes nothing.
+
+    `known` is configs/common.py's, see `config.same_recipe`.
+    """
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")
@@ -34,7 +37,7 @@ def check(path: str | os.PathLike, config: Config) -> None:
             made_by = json.loads(recipe.read_text())
         except (OSError, ValueError) as error:
             raise RequestError(f"--workdir: can't read {recipe}: {error}") from error
-        config_lib.same_recipe(made_by, config, str(path))
+        config_lib.same_recipe(made_by, config, str(path), known)
 
 
 class Workdir:

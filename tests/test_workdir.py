@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny_recipe
 
+from configs import common
 from simclr_jax.errors import RequestError
 from simclr_jax.workdir import Workdir, check
 
@@ -108,3 +109,17 @@ def test_what_makes_another_experiment(workdir, config, path, value):
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):
     with pytest.raises(RequestError, match="another run"):
         Workdir(workdir.path, config)
+
+
+def test_a_workdir_older_than_a_field_was_made_with_its_default(workdir, config):
+    path = workdir.path / "config.json"
+    made = json.loads(path.read_text())
+    del made["warn_below_std"]
+    del made["probe"]["features"]
+    path.write_text(json.dumps(made))
+    known = common.get_config()
+    check(workdir.path, config, known)
+    config.probe.features = "z"
+    message = "config.probe.features: .* was made with 'h', not 'z'"
+    with pytest.raises(RequestError, match=message):
+        check(workdir.path, config, known)
