@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tiny import TinyEncoder
 
-from simclr_jax import checkpoint, losses, methods, train
+from simclr_jax import checkpoint, loss_scale, losses, methods, train
 from simclr_jax.heads import Projector
 from simclr_jax.methods import _network
 
@@ -365,16 +365,22 @@ def test_microbatch_must_divide_the_batch():
         method.loss(params, model_state, KEY, views())
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_whole_step_lowers_for_cuda(dtype):
+@pytest.mark.parametrize(
+    "case, dtype",
+    [("simclr", jnp.float32), ("simclr", jnp.float16)]
+    + [(case, jnp.bfloat16) for case in METHODS],
+)
+def test_a_whole_step_lowers_for_cuda(case, dtype):
     from simclr_jax import augment, pretrain
     from simclr_jax.encoders import ResNet
 
     encoder = ResNet(depth=18, width=0.125, stem="cifar", dtype=dtype)
-    method = methods.make("simclr", encoder, microbatch=4)
+    method = build(case, encoder, microbatch=4)
     pair = (augment.View(blur=0.5), augment.View(solarize=0.2))
     loss_fn = pretrain.make_loss(method, pair, 32, 0)
     tx = optax.adam(1e-3)
+    if dtype == jnp.float16:
+        tx = loss_scale.dynamic(tx)
     batch = {
         "index": jax.ShapeDtypeStruct((8,), jnp.int32),
         "dataset": {
@@ -385,7 +391,8 @@ def test_a_whole_step_lowers_for_cuda(dtype):
     state = jax.eval_shape(
         lambda: train.init_state(*method.init(KEY, jnp.zeros((2, 32, 32, 3))), tx)
     )
-    exported = jax.export.export(train.make_step(loss_fn, tx), platforms=["cuda"])(
+    step = train.make_step(loss_fn, tx, lambda p, s, n: method.update(p, s, n / 9))
+    exported = jax.export.export(step, platforms=["cuda"])(
         state, jax.eval_shape(lambda: KEY), batch
     )
     assert exported.platforms == ("cuda",)
