@@ -6,6 +6,7 @@ finished is not run again, what was interrupted continues.
 """
 
 import fcntl
+import io
 import json
 import os
 import signal
@@ -79,11 +80,43 @@ def run_one(found: Sequence[Point], index: int) -> None:
     point, parent = found[index], os.environ.get(_PARENT)
     if parent:
         stop_with(int(parent))
+        outlive_readers()
     else:
         _say(f"point {index} of 0 to {len(found) - 1}: {point}")
     from simclr_jax import stages
 
     stages.run(point.config, str(point.path))
+
+
+def outlive_readers() -> None:
+    """Makes this process's output go nowhere, instead of failing, once its reader died.
+
+    Of a killed sweep the running point still has its state to save.
+    """
+    sys.stdout, sys.stderr = _Outliving(sys.stdout), _Outliving(sys.stderr)
+
+
+class _Outliving(io.TextIOBase):
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, call: Any, *args: str) -> None:
+        try:
+            call(*args)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # what is buffered goes there too
+            os.close(nowhere)
 
 
 def _say(text: str) -> None:

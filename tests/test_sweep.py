@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -295,6 +296,32 @@ def swept(npz, tmp_path_factory):
         errors.append((process.returncode, error))
     done = launch(*flags, **env)
     return workdir, flags, errors, done
+
+
+def test_a_point_outlives_the_sweep_that_read_its_output(tmp_path):
+    """Killed, a sweep closes the pipe: the next line must not end the point."""
+    script = (
+        "import pathlib, sys\n"
+        "from simclr_jax import sweep\n"
+        "sweep.outlive_readers()\n"
+        "sys.stdin.read()\n"
+        "for stream in (sys.stdout, sys.stderr):\n"
+        "    for _ in range(3):\n"
+        "        print('x' * 100_000, file=stream, flush=True)\n"
+        "pathlib.Path(sys.argv[1]).write_text('saved')\n"
+    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "state"],
+        cwd=ROOT,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+    )
+    for end in (process.stdout, process.stderr, process.stdin):
+        end.close()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "state").read_text() == "saved"
 
 
 def wait_for(process, path, step):
