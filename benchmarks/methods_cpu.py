@@ -54,6 +54,7 @@ CANDIDATES: list[tuple[str, dict]] = [
         },
     ),
     ("byol", {"batch_size": 64, "method.momentum": 0.9, "epochs": 20}),
+    ("moco", {"batch_size": 64, "method.bn_groups": 2, "projector.norm": True}),
     (
         "moco",
         {
@@ -64,6 +65,8 @@ CANDIDATES: list[tuple[str, dict]] = [
             "optimizer.schedule": "cosine",
         },
     ),
+    ("moco", {"batch_size": 64, "method.bn_groups": 8}),
+    ("moco", {"batch_size": 64, "method.bn_groups": 8, "method.temperature": 0.2}),
 ]
 
 
