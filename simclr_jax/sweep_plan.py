@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 from simclr_jax import config as config_lib
 from simclr_jax import preflight, sweep_chart
 from simclr_jax import workdir as workdir_lib
-from simclr_jax.config import STAGES, Config
+from simclr_jax.config import Config
 from simclr_jax.errors import RequestError
+from simclr_jax.fields import STAGES
 
 DEFAULT_SCORE = "probe.pretrained.top1"
 
@@ -75,7 +76,9 @@ def load(recipe: str) -> Sweep:
     spec.loader.exec_module(module)
     function = getattr(module, "sweep", None)
     if function is None:
-        raise RequestError(f"--sweep: {path} has no sweep(); see simclr_jax/sweep.py")
+        raise RequestError(
+            f"--sweep: {path} has no sweep(); see simclr_jax/sweep_plan.py"
+        )
     takes_variant = variant and inspect.signature(function).parameters
     try:
         given = function(variant) if takes_variant else function()

@@ -23,6 +23,7 @@ from simclr_jax import (
 from simclr_jax import config as config_lib
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import Experiment, _matching, view
+from simclr_jax.fields import RULES
 from simclr_jax.methods import moco
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
@@ -68,7 +69,7 @@ def test_every_field_has_a_rule_or_is_free_text():
     unruled = {
         path
         for path, value in fields
-        if path not in config_lib._RULES and not isinstance(value, bool)
+        if path not in RULES and not isinstance(value, bool)
     }
     assert unruled - free == {"published.source"}
 

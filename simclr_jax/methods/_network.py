@@ -11,7 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from simclr_jax.losses import l2_normalize
+from simclr_jax.losses import contrastive_accuracy, l2_normalize
+
+# Contrastive accuracy is a gauge; on this many pairs it costs next to nothing.
+_ACCURACY_PAIRS = 1024
 
 Apply = Callable[[jax.Array, Any], tuple[Any, Any]]
 
@@ -149,6 +152,15 @@ def _mean(stats: Any) -> Any:
 def average(old: Any, new: Any, momentum: float | jax.Array) -> Any:
     """`momentum * old + (1 - momentum) * new` of two trees of `old`'s structure."""
     return jax.tree.map(lambda x, y: momentum * x + (1 - momentum) * y, old, new)
+
+
+def gauges(z_a: jax.Array, z_b: jax.Array) -> dict[str, jax.Array]:
+    """What shows whether the projections `[B, D]` of two views learn or collapse."""
+    few = slice(None, _ACCURACY_PAIRS)
+    return {
+        "contrastive_accuracy": contrastive_accuracy(z_a[few], z_b[few]),
+        "embedding_std": embedding_std(z_a),
+    }
 
 
 def embedding_std(z: jax.Array) -> jax.Array:

@@ -11,8 +11,6 @@ from simclr_jax.methods import Method, _network
 
 TARGET_INITS = ("online", "random")
 
-_ACCURACY_PAIRS = 1024  # the gauge looks at so many
-
 
 def byol(
     encoder: nn.Module,
@@ -99,11 +97,7 @@ def byol(
         t_a, t_b = jax.lax.stop_gradient((t_a, t_b))
         both = losses.byol_regression(p_a, t_b) + losses.byol_regression(p_b, t_a)
 
-        few = slice(None, _ACCURACY_PAIRS)
-        metrics = {
-            "contrastive_accuracy": losses.contrastive_accuracy(z_a[few], z_b[few]),
-            "embedding_std": _network.embedding_std(z_a),
-        }
+        metrics = _network.gauges(z_a, z_b)
         if features:
             metrics["h"] = jax.lax.stop_gradient(h)
         new_state = {

@@ -13,9 +13,6 @@ from simclr_jax.methods import Method, _network
 _BLOCKS_FROM = 8192
 _BLOCK_SIZE = 1024
 
-# Contrastive accuracy is a gauge; on this many pairs it costs next to nothing.
-_ACCURACY_PAIRS = 1024
-
 
 def simclr(
     encoder: nn.Module,
@@ -59,11 +56,7 @@ def simclr(
         value = losses.nt_xent(
             z_a, z_b, temperature=temperature, block_size=block_size
         ).mean()
-        few = slice(None, _ACCURACY_PAIRS)
-        metrics = {
-            "contrastive_accuracy": losses.contrastive_accuracy(z_a[few], z_b[few]),
-            "embedding_std": _network.embedding_std(z_a),
-        }
+        metrics = _network.gauges(z_a, z_b)
         if features:
             metrics["h"] = jax.lax.stop_gradient(h)
         return value, (model_state | {"batch_stats": batch_stats}, metrics)
