@@ -81,8 +81,6 @@ def flops(jaxpr: Any) -> float:
             total += 2 * out.size * kernel.size / kernel.shape[numbers.rhs_spec[0]]
         times = equation.params.get("length", 1) if name == "scan" else 1
         inner = [x for value in equation.params.values() for x in _programs(value)]
-        if name == "cond":  # a program for each platform: one of them runs
-            inner = inner[-1:]
         total += times * sum(flops(program) for program in inner)
     return total
 

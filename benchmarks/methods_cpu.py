@@ -36,7 +36,12 @@ COMMON = {
     "probe.every_epochs": 0,
 }
 # What each method's variant of the recipe is changed in, if anything.
-SETTINGS: dict[str, dict] = {"simclr": {}, "moco": {}, "byol": {}}
+# MoCo's is still to be found: no candidate gained the five points asked of it.
+SETTINGS: dict[str, dict] = {
+    "simclr": {},
+    "moco": {"batch_size": 64, "method.temperature": 0.2},
+    "byol": {"batch_size": 64, "method.momentum": 0.9, "epochs": 20},
+}
 CANDIDATES: list[tuple[str, dict]] = [
     ("simclr", {}),
     ("moco", {}),
