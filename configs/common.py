@@ -64,7 +64,8 @@ def crop_and_flip() -> Any:
 def get_config() -> Any:
     config: Any = ConfigDict()
     config.seed = 0
-    # What runs, in this order: pretrain knn probe finetune supervised report.
+    # What runs, in this order, out of:
+    # pretrain knn probe finetune supervised distill report.
     config.stages = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
     # Another workdir, whose encoder knn, probe and finetune use instead.
     config.pretrained = ""
@@ -176,6 +177,28 @@ def get_config() -> Any:
     config.supervised.batch_size = 256
     config.supervised.optimizer = optimizer(schedule="cosine")
     config.supervised.augment = crop_and_flip()
+
+    # A student taught by a fine-tuned network, on the pretraining images (SimCLRv2,
+    # section 2). Its baseline is the student on finetune's labels alone.
+    config.distill = ConfigDict()
+    config.distill.teacher = ""  # the workdir of the teacher; "": this one
+    # finetune | supervised | distill (another workdir's student): what teaches.
+    config.distill.teacher_stage = "finetune"
+    # The student; unset: as the section encoder.
+    config.distill.encoder = ConfigDict()
+    config.distill.encoder.depth = placeholder(int)
+    config.distill.encoder.width = placeholder(float)
+    config.distill.encoder.sk = placeholder(bool)
+    # Of both networks' logits; the paper: 0.1 where they are of one size, 1 where the
+    # student is smaller.
+    config.distill.temperature = 1.0
+    # w in (1 - w) distillation + w cross-entropy on finetune's labels (equation 3).
+    config.distill.label_weight = 0.0
+    config.distill.label_batch_size = 64  # labelled images added to a batch, if w > 0
+    config.distill.epochs = 100
+    config.distill.batch_size = 256  # unlabelled images
+    config.distill.optimizer = optimizer(schedule="cosine")
+    config.distill.augment = crop_and_flip()
 
     config.knn = ConfigDict()
     config.knn.k = 200  # neighbours (Wu et al. 2018, arXiv 1805.01978)

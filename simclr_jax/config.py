@@ -119,12 +119,15 @@ def _validate_together(config: Config) -> None:
             f"config.microbatch: {config.microbatch} does not divide "
             f"config.batch_size {config.batch_size}"
         )
-    width = config.encoder.width * 64
-    if width != int(width):
-        raise RequestError(
-            f"config.encoder.width: {config.encoder.width} x 64 channels is not a "
-            "whole number; take a multiple of 1/64"
-        )
+    for section, encoder in (
+        ("encoder", config.encoder),
+        ("distill.encoder", config.distill.encoder),
+    ):
+        if (encoder.width or 1) * 64 % 1:
+            raise RequestError(
+                f"config.{section}.width: {encoder.width} x 64 channels is not a "
+                "whole number; take a multiple of 1/64"
+            )
     if config.finetune.from_layer > config.projector.layers:
         raise RequestError(
             f"config.finetune.from_layer: {config.finetune.from_layer} is above the "
@@ -142,7 +145,12 @@ def _validate_together(config: Config) -> None:
             "config.stages"
         )
     fields = dict(flatten(config))
-    for stage in ("", "probe.", "finetune.", "supervised."):
+    if config.distill.teacher_stage == "distill" and not config.distill.teacher:
+        raise RequestError(
+            "config.distill.teacher_stage: 'distill' is another workdir's student; "
+            "name that workdir in config.distill.teacher"
+        )
+    for stage in ("", "probe.", "finetune.", "supervised.", "distill."):
         warmup, epochs = (
             fields[f"{stage}{name}"] for name in ("optimizer.warmup_epochs", "epochs")
         )

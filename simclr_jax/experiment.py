@@ -47,6 +47,8 @@ STREAMS = {
     "finetune": 5,
     "supervised": 6,
     "report": 7,
+    "distill": 8,
+    "distill_labels": 9,
 }
 
 
@@ -174,16 +176,20 @@ class Experiment:
 
     @cached_property
     def encoder(self) -> ResNet:
-        fields = self.config.encoder
-        return ResNet(
-            depth=fields.depth,
-            width=fields.width,
-            sk=fields.sk,
-            stem=fields.stem,
-            dtype=jnp.dtype(self.config.precision),
-            remat=self.config.remat,
-            init_scheme=fields.init_scheme,
-        )
+        return self.resnet(self.config.encoder)
+
+    def resnet(self, fields: Any) -> ResNet:
+        """The network of a section like `config.encoder`, at this run's precision."""
+        precision = jnp.dtype(self.config.precision)
+        return ResNet(**fields, dtype=precision, remat=self.config.remat)
+
+    @property
+    def student_fields(self) -> dict[str, Any]:
+        """The student's `encoder` section: what `distill.encoder` leaves open is this
+        run's encoder's."""
+        changed = self.config.distill.encoder.items()
+        own = {name: value for name, value in changed if value is not None}
+        return dict(self.config.encoder) | own
 
     @cached_property
     def projector(self) -> Projector:
@@ -261,10 +267,11 @@ class Experiment:
         network = {name: dict(self.config[name]) for name in ("encoder", "projector")}
         return network | {"source_step": source_step}
 
-    def forget_if_stale(self, stage: str, variant: str, source_step: int) -> None:
-        """Drops a variant that started from another pretraining step."""
-        meta = checkpoint.read_meta(self.workdir.checkpoints(stage, variant))
-        if meta is not None and meta["source_step"] != source_step:
+    def forget_if_stale(self, stage: str, variant: str, meta: dict[str, Any]) -> None:
+        """Drops a variant that came from another pretraining step or teacher."""
+        made = checkpoint.read_meta(self.workdir.checkpoints(stage, variant))
+        origin = ("source_step", "teacher_step")
+        if made and any(made.get(name) != meta.get(name) for name in origin):
             self.workdir.forget(stage, variant)
 
     # Evaluation -------------------------------------------------------------

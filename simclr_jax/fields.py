@@ -10,7 +10,17 @@ from simclr_jax.methods import byol, moco
 from simclr_jax.rules import Rule
 
 # Stages that train or evaluate, by name; launch.py runs them in config.stages' order.
-STAGES = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
+STAGES = (
+    "pretrain",
+    "knn",
+    "probe",
+    "finetune",
+    "supervised",
+    "distill",
+    "report",
+)
+# Stages whose network can teach, and the variant of it that does.
+TEACHERS = {"finetune": "pretrained", "supervised": "random_init", "distill": "student"}
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -135,6 +145,14 @@ RULES: dict[str, Rule] = {
     **_under("finetune.augment", _VIEW),
     **_under("supervised", _trained_stage()),
     **_under("supervised.augment", _VIEW),
+    "distill.teacher_stage": rules.one_of(tuple(TEACHERS)),
+    "distill.encoder.depth": rules.one_of(tuple(encoders.DEPTHS)),
+    "distill.encoder.width": _positive,
+    "distill.temperature": _positive,
+    "distill.label_weight": _fraction,
+    "distill.label_batch_size": rules.integer(1),
+    **_under("distill", _trained_stage()),
+    **_under("distill.augment", _VIEW),
     "knn.k": rules.integer(1),
     "knn.temperature": _positive,
     "checkpoint.every_steps": rules.integer(1),

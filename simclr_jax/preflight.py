@@ -8,6 +8,8 @@ from pathlib import Path
 from simclr_jax import checkpoint, data
 from simclr_jax.config import Config
 from simclr_jax.errors import RequestError
+from simclr_jax.fields import TEACHERS
+from simclr_jax.workdir import checkpoints
 
 # Stages that use the newest pretraining checkpoint; a later one makes them out of date.
 FROM_CHECKPOINT = ("knn", "probe", "finetune")
@@ -68,7 +70,59 @@ def check(config: Config, workdir) -> data.Info:
         if meta is None:
             raise RequestError(no_checkpoint(directory))
         check_network(meta, config, directory)
+    if "distill" in config.stages:
+        _check_distill(config, workdir, images, labels, info)
     return info
+
+
+def _check_distill(
+    config: Config, workdir, images: int, labels: int, info: data.Info
+) -> None:
+    fields = config.distill
+    _check_batch(config, "distill", "distill.", images)
+    some = _balanced(labels, config.finetune.label_fraction, info.num_classes)
+    if config.finetune.batch_size > some:
+        raise RequestError(
+            f"config.finetune.batch_size: {config.finetune.batch_size} is larger than "
+            f"the {some} labelled images that distill's baseline trains on; lower it"
+        )
+    if fields.label_weight and fields.label_batch_size > some:
+        raise RequestError(
+            f"config.distill.label_batch_size: {fields.label_batch_size} is larger "
+            f"than the {some} labelled images; lower it"
+        )
+    before = config.stages[: config.stages.index("distill")]
+    if not fields.teacher and fields.teacher_stage in before:
+        return
+    folder = teacher_folder(config, workdir)
+    meta = checkpoint.read_meta(folder)
+    if meta is None:
+        raise RequestError(no_teacher(config, folder))
+    if meta["num_classes"] != info.num_classes:
+        raise RequestError(
+            f"config.distill.teacher: the network in {folder} has "
+            f"{meta['num_classes']} classes, {config.data.name} has {info.num_classes}"
+        )
+
+
+def teacher_folder(config: Config, workdir) -> Path:
+    """Where the checkpoints of the network that teaches are."""
+    path = Path(config.distill.teacher or workdir).expanduser()
+    stage = config.distill.teacher_stage
+    return checkpoints(path, stage, TEACHERS[stage])
+
+
+def no_teacher(config: Config, folder) -> str:
+    stage = config.distill.teacher_stage
+    if config.distill.teacher:
+        return (
+            f"config.distill.teacher: no checkpoint of stage {stage} in {folder}; run "
+            "that stage there, or name another config.distill.teacher_stage"
+        )
+    return (
+        f"config.stages: distill has no teacher, for {folder} is not there; put "
+        f"{stage!r} before it, or name a workdir in config.distill.teacher"
+    )
 
 
 def _refuse_labelled_stages(config: Config) -> None:

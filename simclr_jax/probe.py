@@ -105,7 +105,8 @@ def probe(experiment: Experiment) -> dict[str, Any]:
 
 
 def _probe(experiment: Experiment, variant: str, step: int, params, model_state):
-    experiment.forget_if_stale("probe", variant, step)
+    meta = experiment.meta(step)
+    experiment.forget_if_stale("probe", variant, meta)
     labelled = experiment.labelled(experiment.config.probe.label_fraction)
     fitted = _Fit(
         experiment,
@@ -124,7 +125,7 @@ def _probe(experiment: Experiment, variant: str, step: int, params, model_state)
         batches=fitted.batches,
         plan=fitted.plan,
         keep=experiment.config.checkpoint.keep,
-        meta=experiment.meta(step),
+        meta=meta,
     )
     return fitted.scores(state.params)
 

@@ -30,7 +30,7 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
     def row(label: str, stage: str, variant: str = "") -> Row:
         result = results[stage][variant] if variant else results[stage]
         where = f"{stage}.{variant}".rstrip(".")
-        label += _of_step(results, stage)
+        label += _of_step(results, stage, config)
         theirs = published.get(where.replace(".", " "))
         return Row(label, result["top1"], result.get("top3"), where, theirs)
 
@@ -44,7 +44,7 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
         scored = results["probe"].get("features", "h")
         on = "" if scored == "h" else f" on {scored}"
         table.append(row(f"linear probe{on}, {share}", "probe", "pretrained"))
-        of_step = _of_step(results, "probe")
+        of_step = _of_step(results, "probe", config)
         for level, top1 in results["probe"]["layers"].items():
             if level != scored:
                 label = f"  on {level} instead of {scored}{of_step}"
@@ -56,15 +56,21 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
         table.append(row(f"kNN, k {config.knn.k}", "knn"))
     if "supervised" in results:
         table.append(row("supervised, all labels", "supervised"))
+    if "distill" in results:
+        share = _percent_of_labels(results["distill"]["label_fraction"])
+        table.append(row("distilled student", "distill", "student"))
+        table.append(row("  its teacher", "distill", "teacher"))
+        table.append(row(f"  the student on {share} alone", "distill", "random_init"))
     return table
 
 
-def _of_step(results: dict[str, Any], stage: str) -> str:
+def _of_step(results: dict[str, Any], stage: str, config: Config) -> str:
     """Marks what an earlier step of pretraining gave, and was not run again since."""
     newest = results.get("pretrain", {}).get("step")
-    step = results[stage]["step"]
-    stale = newest is not None and stage != "supervised" and step != newest
-    return f" (step {step})" if stale else ""
+    step, own = results[stage]["step"], stage != "supervised"
+    if stage == "distill":
+        own = not config.distill.teacher and config.distill.teacher_stage == "finetune"
+    return f" (step {step})" if own and newest not in (None, step) else ""
 
 
 def _percent_of_labels(fraction: float) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from simclr_jax import (
     checkpoint,
+    distill,
     finetune,
     preflight,
     pretrain,
@@ -14,7 +15,7 @@ from simclr_jax import (
 )
 from simclr_jax.config import Config
 from simclr_jax.experiment import Experiment
-from simclr_jax.preflight import FROM_CHECKPOINT, pretraining_folder
+from simclr_jax.preflight import FROM_CHECKPOINT, pretraining_folder, teacher_folder
 from simclr_jax.signals import check_stop
 from simclr_jax.workdir import Workdir
 
@@ -26,6 +27,7 @@ _STAGES: dict[str, Stage] = {
     "probe": probe.probe,
     "finetune": finetune.finetune,
     "supervised": finetune.supervised,
+    "distill": distill.distill,
 }
 
 
@@ -71,6 +73,11 @@ def _holds(experiment: Experiment, stage: str) -> bool:
     result = workdir.results().get(stage)
     if result is None or result["max_steps"] != config.max_steps:
         return False
+    if stage == "distill":
+        folder = teacher_folder(config, workdir.path)
+        steps, meta = checkpoint.steps(folder), checkpoint.read_meta(folder)
+        taught_by = (result["teacher_step"], result["step"])
+        return meta is not None and taught_by == (steps[-1], meta["source_step"])
     if stage == "pretrain":
         steps = checkpoint.steps(workdir.checkpoints("pretrain"))
     elif stage in FROM_CHECKPOINT:

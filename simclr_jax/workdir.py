@@ -40,6 +40,13 @@ def check(path: str | os.PathLike, config: Config, known: Config | None = None) 
         config_lib.same_recipe(made_by, config, str(path), known)
 
 
+def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
+    """The folder of a stage's checkpoints (design: What a run leaves behind)."""
+    if stage == "pretrain":
+        return path / "checkpoints"
+    return path / "stages" / stage / variant / "checkpoints"
+
+
 class Workdir:
     """One run's folder, locked while it is open.
 
@@ -67,10 +74,7 @@ class Workdir:
     # Checkpoints ------------------------------------------------------------
 
     def checkpoints(self, stage: str, variant: str = "") -> Path:
-        """The folder of a stage's checkpoints (design: What a run leaves behind)."""
-        if stage == "pretrain":
-            return self.path / "checkpoints"
-        return self.path / "stages" / stage / variant / "checkpoints"
+        return checkpoints(self.path, stage, variant)
 
     def forget(self, stage: str, variant: str) -> None:
         """Drops a variant's checkpoints and metrics: it starts again."""

@@ -8,6 +8,7 @@ import pytest
 from tiny import TinyEncoder, squares
 
 from simclr_jax import augment, finetune, methods, train
+from simclr_jax.classify import Network
 from simclr_jax.heads import Projector
 
 KEY = jax.random.key(0)
@@ -31,7 +32,7 @@ def projector():
 
 
 def network(from_layer):
-    return finetune.Network(TinyEncoder(), projector(), from_layer, num_classes=4)
+    return Network(TinyEncoder(), projector(), from_layer, num_classes=4)
 
 
 @pytest.mark.parametrize("layer, width", [(0, 8), (1, 6), (2, 6), (3, 5)])
@@ -83,7 +84,7 @@ def test_the_finetune_step_lowers_for_cuda(dtype):
 
     encoder = ResNet(depth=18, width=0.125, stem="cifar", dtype=dtype)
     method = methods.make("simclr", encoder, projector=projector())
-    net = finetune.Network(encoder, projector(), 1, 10)
+    net = Network(encoder, projector(), 1, 10)
     tx = optax.adam(1e-3)
 
     def init():

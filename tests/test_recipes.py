@@ -21,6 +21,7 @@ from simclr_jax import (
     train,
 )
 from simclr_jax import config as config_lib
+from simclr_jax.classify import Network
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import Experiment, _matching, view
 from simclr_jax.fields import RULES
@@ -34,6 +35,7 @@ RECIPES = [
     *("cifar10_cpu", "cifar10_cpu:moco", "cifar10_cpu:byol", "demo"),
     *("imagenet", "imagenet:moco", "imagenet:moco_v1", "imagenet:byol"),
     *("random_target", "stl10", "stl10:batch128", *SWEEPS),
+    *("simclrv2", "simclrv2:cifar10", "simclrv2:cpu"),
 ]
 
 
@@ -297,7 +299,7 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
     state = jax.eval_shape(pretraining)
     lower(train.make_step(loss_fn, tx), state, key, batch)
 
-    network = finetune.Network(recipe.encoder, recipe.projector, 0, 10)
+    network = Network(recipe.encoder, recipe.projector, 0, 10)
 
     def start():
         params, model_state = recipe.init()

@@ -1,0 +1,152 @@
+"""SimCLRv2: pretrain big, fine-tune on few labels, distil into a small network.
+
+    python launch.py --config=configs/simclrv2.py --workdir=runs/v2 \\
+        --config.data.data_dir=TFDS
+    python launch.py --config=configs/simclrv2.py:cifar10 --workdir=runs/v2_cifar10
+    python launch.py --config=configs/simclrv2.py:cpu --workdir=runs/v2_cpu
+
+One command runs the three steps of arXiv 2006.10029. The default is its ResNet-50 on
+ImageNet, **not run here**; its largest network is `--config.encoder.depth=152
+--config.encoder.width=3 --config.encoder.sk=True`. `:cifar10` teaches a ResNet-18 by a
+ResNet-50 on a GPU, `:cpu` a ResNet-18 of an eighth's width by one of a quarter on two
+cores, both from 1 % of CIFAR-10's labels. On 10 % or all of them:
+
+    ... --config.finetune.label_fraction=0.1 --config.finetune.epochs=30
+    ... --config.finetune.label_fraction=1.0 --config.finetune.epochs=30 \\
+        --config.finetune.from_layer=0
+
+Step by step, or again with another student, in a workdir of its own:
+
+    python launch.py --config=configs/simclrv2.py --workdir=runs/small \\
+        --config.stages="('distill','report')" --config.distill.teacher=runs/v2 \\
+        --config.distill.encoder.depth=18
+"""
+
+from configs import common
+
+
+def get_config(variant: str = "imagenet"):
+    variants = {"imagenet": _imagenet, "cifar10": _cifar10, "cpu": _cpu}
+    if variant not in variants:
+        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
+    config = common.get_config()
+    config.stages = ("pretrain", "knn", "probe", "finetune", "distill", "report")
+    # Section 2: three layers, as wide as h; fine-tuning takes the first along.
+    config.projector.layers = 3
+    config.projector.dim = 128
+    config.finetune.from_layer = 1
+    config.finetune.label_fraction = 0.01
+    # Smaller students: 1.0 (section 3).
+    config.distill.temperature = 1.0
+    return variants[variant](config)
+
+
+def _imagenet(config):
+    # Section 3: 800 epochs, batch 4096, LARS 0.1 sqrt(batch) = 6.4, warm-up for 5 % of
+    # the epochs, decay 1e-4. Temperature and views are SimCLR's.
+    config.encoder.depth = 50
+    config.encoder.stem = "imagenet"
+    config.batch_size = 4096
+    config.microbatch = 256  # BatchNorm per piece, the paper's is over all devices
+    config.epochs = 800
+    config.method.temperature = 0.1
+    config.optimizer = _lars(0.1, weight_decay=1e-4, warmup_epochs=40.0)
+    config.augment.brightness = config.augment.contrast = 0.8
+    config.augment.saturation = 0.8
+    config.augment.hue = 0.2
+    config.augment.blur = 0.5
+    config.data.name = "imagenet2012"
+    config.data.test_split = "validation"
+    config.data.stored_size = 256
+    # The probe is a logistic regression on standardised features: rate untuned.
+    config.probe.epochs = 90
+    config.probe.batch_size = 4096
+    config.probe.optimizer = common.optimizer(
+        "sgd", 0.1, lr_scaling="linear", nesterov=True, schedule="cosine"
+    )
+    # LARS 0.005 sqrt(batch) = 0.16, no decay, no warm-up; 60 epochs of 1 % of the
+    # labels, 30 of more (google-research/simclr, README; section 3).
+    config.finetune.epochs = 60
+    config.finetune.batch_size = 1024
+    config.finetune.optimizer = _lars(0.005)
+    # 400 epochs (section 3). Rate and decay are pretraining's here: the paper's own
+    # for this step we have not found.
+    config.distill.epochs = 400
+    config.distill.batch_size = 1024
+    config.distill.optimizer = _lars(0.1, weight_decay=1e-4, warmup_epochs=20.0)
+    config.distill.label_batch_size = 256
+    for stage in ("finetune", "supervised", "distill"):
+        config[stage].augment.size = 224
+    config.augment.size = 224
+    config.log_every = 100
+    config.checkpoint.every_steps = 1000
+    config.published.source = "published: SimCLRv2, ResNet-50, 800 epochs, batch 4096"
+    config.published.rows = (
+        ("probe pretrained", 71.7, None),
+        ("finetune pretrained", 57.9, None),
+    )
+    return config
+
+
+def _cifar10(config):
+    # The paper has no CIFAR-10. SimCLR's: 3x3 stem, T 0.5, LARS 1.0 x batch / 256 with
+    # decay 1e-4 (google-research/simclr, README), strength 0.5 (common.views).
+    _cifar(config)
+    config.encoder.depth = 50
+    config.distill.encoder.depth = 18
+    config.batch_size = 512
+    config.epochs = 200
+    config.optimizer = common.optimizer(
+        "lars",
+        1.0,
+        lr_scaling="linear",
+        weight_decay=1e-4,
+        warmup_epochs=10.0,
+        schedule="cosine",
+    )
+    config.probe.every_epochs = 20
+    # 500 labels: batches of 100. Adam's rates here are untuned.
+    config.finetune.epochs = 60
+    config.finetune.batch_size = 100
+    config.finetune.optimizer = common.optimizer("adam", 1e-3, schedule="cosine")
+    config.distill.epochs = 100
+    config.distill.optimizer = common.optimizer("adam", 1e-3, schedule="cosine")
+    return config
+
+
+def _cpu(config):
+    # The setting of configs/cifar10_cpu.py with half its images and a third of its
+    # epochs: 50 labels, minutes on two cores.
+    _cifar(config)
+    config.encoder.depth = 18
+    config.encoder.width = 0.25
+    config.encoder.init_scheme = "pytorch"
+    config.distill.encoder.width = 0.125
+    config.projector.hidden = 128
+    config.data.limit = 5000
+    config.batch_size = 64
+    config.epochs = 10
+    config.log_every = 10
+    config.optimizer = common.optimizer("adam", 1e-3)
+    config.probe.optimizer = common.optimizer(
+        "adam", 1e-2, weight_decay=1e-4, schedule="cosine"
+    )
+    config.finetune.epochs = 60
+    config.finetune.batch_size = 50
+    config.finetune.optimizer = common.optimizer("adam", 1e-3, schedule="cosine")
+    config.distill.epochs = 10
+    config.distill.batch_size = 64
+    config.distill.optimizer = common.optimizer("adam", 1e-3, schedule="cosine")
+    config.checkpoint.every_steps = 200
+    return config
+
+
+def _cifar(config):
+    config.data.name = "cifar10"
+    config.encoder.stem = "cifar"
+    config.method.temperature = 0.5
+
+
+def _lars(lr: float, **changes):
+    """Rate times the square root of the batch, cosine to 0."""
+    return common.optimizer("lars", lr, lr_scaling="sqrt", schedule="cosine", **changes)
