@@ -21,9 +21,6 @@ from simclr_jax.heads import Projector
 from simclr_jax.preflight import no_teacher, teacher_folder
 from simclr_jax.train import LossFn
 
-# The student is an encoder and a classifier on h.
-_NO_HEAD = {"layers": 0}
-
 
 class Teacher(NamedTuple):
     """A classifier from a checkpoint, and where it came from."""
@@ -55,7 +52,8 @@ def make_loss(
         key_unlabelled, key_labelled = jax.random.split(key)
         images = data.take(batch["unlabelled"])["image"]
         images = augment.augment(key_unlabelled, images, view=augmentation, size=size)
-        wanted, _ = teacher.logits(*batch["teacher"], images, train=False)
+        frozen, statistics = batch["teacher"]
+        wanted, _ = teacher.logits(frozen, statistics, images, train=False)
         wanted = jax.lax.stop_gradient(wanted)
         count, labels = len(images), None
         if label_weight:
@@ -87,9 +85,10 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     teacher = _teacher(experiment)
     encoder = experiment.student_fields
     classes = teacher.network.num_classes
-    student = Network(experiment.resnet(encoder), Projector(**_NO_HEAD), 0, classes)
+    student = Network(experiment.resnet(encoder), Projector(layers=0), 0, classes)
     size, source = config.augment.size, experiment.unlabelled
-    projector = dict(experiment.config.projector) | _NO_HEAD
+    # The student is an encoder and a classifier on h.
+    projector = dict(experiment.config.projector) | {"layers": 0}
     meta = {"encoder": encoder, "projector": projector}
     taught = classify.train(
         experiment,
@@ -150,7 +149,7 @@ def _teacher(experiment: Experiment) -> Teacher:
 
 def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, Any]:
     method = methods.make(
-        "simclr", experiment.resnet(encoder), projector=Projector(**_NO_HEAD)
+        "simclr", experiment.resnet(encoder), projector=Projector(layers=0)
     )
     size = experiment.config.distill.augment.size
     init = jax.jit(lambda: method.init(experiment.key("init"), experiment.blank(size)))
