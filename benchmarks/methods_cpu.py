@@ -5,7 +5,8 @@
 The yardstick (configs/cifar10_cpu.py and its variants) with 5,000 images and 10 epochs,
 seeds 0, 1 and 2: kNN, probe of the pretrained and of the random encoder, wall clock and
 peak memory. One point after the other; each is in benchmarks/results/methods_cpu.json
-once it is done, and is not run again. Prints the table.
+once it is done, and is not run again. Started twice, the two share the points: with
+`taskset -c 0` and `taskset -c 1` each run has one core. Prints the table.
 
     python benchmarks/methods_cpu.py --data_dir=TFDS --workdir=runs/held_out --choose
 
@@ -15,12 +16,15 @@ is how SETTINGS were chosen: candidates at seed 100, scored on training images 5
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +46,7 @@ SETTINGS: dict[str, dict] = {
     "moco": {"batch_size": 64, "method.temperature": 0.2},
     "byol": {"batch_size": 64, "method.momentum": 0.9, "epochs": 20},
 }
+_GROUPS = {"batch_size": 64, "method.bn_groups": 8, "method.temperature": 0.2}
 CANDIDATES: list[tuple[str, dict]] = [
     ("simclr", {}),
     ("moco", {}),
@@ -71,7 +76,10 @@ CANDIDATES: list[tuple[str, dict]] = [
         },
     ),
     ("moco", {"batch_size": 64, "method.bn_groups": 8}),
-    ("moco", {"batch_size": 64, "method.bn_groups": 8, "method.temperature": 0.2}),
+    ("moco", _GROUPS),
+    ("moco", _GROUPS | {"method.symmetric": True}),
+    ("moco", _GROUPS | {"epochs": 30}),
+    ("moco", _GROUPS | {"method.queue_size": 256}),
 ]
 
 
@@ -116,19 +124,39 @@ def summary(record: dict) -> dict:
     } | {name: record[name] for name in kept}
 
 
-def run_missing(path: Path, points: list[tuple[str, str, dict]], workdir: Path) -> dict:
-    """Runs what `path` does not hold yet; writes it after every point."""
-    found = json.loads(path.read_text()) if path.exists() else {}
+def read(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def run_missing(
+    path: Path, points: list[tuple[str, str, dict]], workdir: Path, limit: int
+) -> None:
+    """Runs up to `limit` points that `path` lacks and no other process is at."""
     for name, variant, settings in points:
-        if name in found:
-            continue
-        print(f"methods_cpu: {name}", file=sys.stderr, flush=True)
         folder = workdir / name.replace(" ", "_").replace("=", "_")
-        found[name] = summary(launch(variant, folder, settings))
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
-        temporary.replace(path)
-    return found
+        with locked(folder.with_name(f"{folder.name}.lock"), wait=False) as mine:
+            if not limit or not mine or name in read(path):
+                continue
+            limit -= 1
+            print(f"methods_cpu: {name}", file=sys.stderr, flush=True)
+            result = summary(launch(variant, folder, settings))
+            with locked(workdir / "results.lock", wait=True):
+                temporary = path.with_suffix(".tmp")
+                found = read(path) | {name: result}
+                temporary.write_text(json.dumps(found, indent=1) + "\n")
+                temporary.replace(path)
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool) -> Iterator[bool]:
+    """Whether this process has the file's lock; it ends with the process."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def table(found: dict) -> str:
@@ -210,9 +238,8 @@ def main() -> None:
             for seed in SEEDS
             for variant, changes in SETTINGS.items()
         ]
-    done = json.loads(path.read_text()) if path.exists() else {}
-    missing = [point for point in points if point[0] not in done]
-    found = run_missing(path, missing[: args.limit], workdir)
+    run_missing(path, points, workdir, args.limit)
+    found = read(path)
     if args.choose:
         for name, run in found.items():
             print(

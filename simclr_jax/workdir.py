@@ -171,9 +171,16 @@ def _provenance(config: Config) -> dict[str, Any]:
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": device.device_kind,  # one; the others stay idle
-        "cpus": os.cpu_count(),
+        "cpus": _usable_cpus(),
         "seed": config.seed,
     }
+
+
+def _usable_cpus() -> int | None:
+    """Cores that this process may use: `taskset` leaves it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _commit() -> str | None:
