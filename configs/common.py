@@ -91,7 +91,10 @@ def get_config() -> Any:
     # Each method's own options; unset: the default in methods/NAME.py, where their
     # meaning is explained. One that the method does not take is refused.
     config.method.temperature = placeholder(float)  # simclr 0.5, moco 0.2
-    config.method.momentum = placeholder(float)  # target: moco 0.999, byol 0.996
+    # Of the target: moco 0.999, byol 0.996, simclr with a memory 0.999.
+    config.method.momentum = placeholder(float)
+    # simclr: negatives kept from a target, a multiple of 2 x batch_size (SimCLRv2), 0
+    config.method.memory = placeholder(int)
     config.method.mechanism = placeholder(str)  # moco: queue end_to_end memory_bank
     config.method.queue_size = placeholder(int)  # moco: negatives, 65536
     config.method.bn_groups = placeholder(int)  # moco: BatchNorm by groups, 8
@@ -153,7 +156,7 @@ def get_config() -> Any:
     # The level that the score is of: h | head_1 | ... | z. All are probed anyway, see
     # `layers` in results.json; kNN, fine-tuning and every_epochs stay on h.
     config.probe.features = "h"
-    config.probe.target = False  # also the target network (moco, byol)
+    config.probe.target = False  # also the target (moco, byol, simclr's memory)
     config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
     config.probe.epochs = 100
     config.probe.batch_size = 256

@@ -102,8 +102,7 @@ def _validate_method(config: Config) -> None:
             )
     if config.predictor.hidden and not methods.has_predictor(name):
         raise RequestError(f"config.predictor.hidden: {name} has no predictor")
-    mechanism = given.get("mechanism", options.get("mechanism", "queue"))
-    if config.probe.target and ("momentum" not in options or mechanism != "queue"):
+    if config.probe.target and not _has_target(options | given):
         raise RequestError(f"config.probe.target: {name} here has no target network")
     refused = methods.problem(
         name, config.batch_size, config.microbatch or None, **given
@@ -111,6 +110,13 @@ def _validate_method(config: Config) -> None:
     if refused:
         field, reason = refused
         raise RequestError(f"config.{field}: {reason}")
+
+
+def _has_target(options: dict[str, Any]) -> bool:
+    """Whether a method with these options keeps a moving average of its network."""
+    mechanism = options.get("mechanism", "queue")  # moco's
+    memory = options.get("memory", True)  # simclr's
+    return "momentum" in options and mechanism == "queue" and bool(memory)
 
 
 def _validate_together(config: Config) -> None:

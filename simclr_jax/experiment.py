@@ -242,7 +242,7 @@ class Experiment:
 
     @cached_property
     def target(self) -> tuple[int, Any, Any]:
-        """The same of the target network (the moving average of MoCo and BYOL)."""
+        """The same of the target network (a moving average: MoCo, BYOL, a memory)."""
         step, _, model_state = self._checkpoint
         if "target" not in model_state:
             raise RequestError("config.probe.target: the checkpoint has no target")

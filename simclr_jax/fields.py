@@ -114,6 +114,7 @@ RULES: dict[str, Rule] = {
     "method.name": _method,
     "method.temperature": _positive,
     "method.momentum": _fraction,
+    "method.memory": rules.integer(0),
     "method.mechanism": rules.one_of(moco.MECHANISMS),
     "method.queue_size": rules.integer(1),
     "method.bn_groups": rules.integer(1),

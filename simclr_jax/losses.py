@@ -38,6 +38,7 @@ def nt_xent(
     temperature: Scalar = 0.5,
     block_size: int | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    negatives: Array | None = None,
 ) -> Array:
     """SimCLR's loss: each view has to find its partner among the 2N - 1 others.
 
@@ -55,13 +56,15 @@ def nt_xent(
       z_a: [N, D], first views.
       z_b: [N, D], second views; row i shows the same image as z_a's row i.
       temperature: divides the similarities.
-      block_size: rows of the [2N, 2N] similarities to hold at a time, >= 1, forward and
-        backward (about 4 * block_size * 2N bytes), for the same value and gradient. It
-        need not divide 2N. None holds them all.
+      block_size: rows of the [2N, 2N + K] similarities to hold at a time, >= 1, forward
+        and backward (about 4 * block_size * (2N + K) bytes), for the same value and
+        gradient. It need not divide 2N. None holds them all.
       axis_name: mapped axis, or axes, from which to gather negatives.
+      negatives: [K, D], more of them, in every anchor's sum over k (a memory, section 2
+        of arXiv:2006.10029). Gradients reach them; no axis gathers them. None: K = 0.
 
     Returns:
-      [2N], z_a's anchors first; log(2N - 1) where all embeddings are equal.
+      [2N], z_a's anchors first; log(2N - 1 + K) where all embeddings are equal.
 
     Example:
       >>> nt_xent(jnp.eye(4), jnp.eye(4)).tolist()[:2]  # log(e^2 + 6) - 2
@@ -76,6 +79,9 @@ def nt_xent(
     if axis_name is not None:
         others = lax.all_gather(anchors, axis_name, tiled=True)
         own = own + lax.axis_index(axis_name) * len(anchors)
+    if negatives is not None:
+        negatives = _normalize_negatives(negatives, "z_a", z_a)
+        others = jnp.concatenate([others, negatives])
 
     def log_partition(rows, own):
         logits = _similarity(rows / temperature, others)
@@ -121,10 +127,7 @@ def info_nce(
     if negatives is None:
         logits = _similarity(query, positive)  # the match is on the diagonal
     else:
-        if jnp.ndim(negatives) != 2 or jnp.shape(negatives)[1] != query.shape[1]:
-            shapes = f"negatives {jnp.shape(negatives)} and query {query.shape}"
-            raise ValueError(f"negatives must be [K, D] with query's D, got {shapes}")
-        rivals = _similarity(query, l2_normalize(negatives))
+        rivals = _similarity(query, _normalize_negatives(negatives, "query", query))
         logits = jnp.concatenate([match, rivals], axis=1)
     return logsumexp(logits / temperature, axis=1) - match[:, 0] / temperature
 
@@ -247,6 +250,14 @@ def _check_pair(name: str, x: Array, other_name: str, other: Array) -> None:
     if len(shape) != 2 or 0 in shape or shape != other_shape:
         shapes = f"{name} {shape} and {other_name} {other_shape}"
         raise ValueError(f"expected one shape [N, D], none of it 0; got {shapes}")
+
+
+def _normalize_negatives(negatives: Array, name: str, rows: Array) -> Array:
+    """`l2_normalize(negatives)`; ValueError unless they are [K, D] with the rows' D."""
+    if jnp.ndim(negatives) != 2 or jnp.shape(negatives)[1] != rows.shape[1]:
+        shapes = f"negatives {jnp.shape(negatives)} and {name} {rows.shape}"
+        raise ValueError(f"negatives must be [K, D] with {name}'s D, got {shapes}")
+    return l2_normalize(negatives)
 
 
 def _check_temperature(temperature: Scalar) -> Array:

@@ -155,6 +155,60 @@ def test_wrong_nt_xents_differ():
     assert abs(loss.mean() - 2 * right.mean()) > 0.05  # Google's code: 2 L
 
 
+# NT-Xent: further negatives
+
+
+def nt_xent_with_negatives(z_a, z_b, negatives, temperature):
+    """Equation 1 with more terms in each denominator: [2N]."""
+    z = np.concatenate([unit(z_a), unit(z_b)])
+    within = np.exp(z @ z.T / temperature)
+    np.fill_diagonal(within, 0)
+    beyond = np.exp(z @ unit(negatives).T / temperature)
+    positive = np.exp(np.tile((unit(z_a) * unit(z_b)).sum(1), 2) / temperature)
+    return -np.log(positive / (within.sum(1) + beyond.sum(1)))
+
+
+@pytest.mark.parametrize("block_size", [None, 5])
+def test_negatives_join_every_denominator(block_size):
+    """Seven rows of any length, none of them taken for an anchor of its own."""
+    rows = 30 * normal(2, 7, 5)
+    loss = jit_nt_xent(*pair(), temperature=0.3, block_size=block_size, negatives=rows)
+    expected = nt_xent_with_negatives(*pair(), rows, 0.3)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert np.abs(expected - nt_xent_by_loops(*pair(), 0.3)).min() > 0.05
+
+
+def test_equal_negatives_only_count():
+    z = jnp.ones((6, 3))
+    loss = jit_nt_xent(z, z, temperature=0.1, negatives=jnp.ones((4, 3)))
+    np.testing.assert_allclose(loss, math.log(2 * 6 - 1 + 4), atol=1e-5)
+
+
+def test_gradient_with_negatives_is_the_numerical_one():
+    @jax.jit
+    def f(z_a, z_b, rows):
+        return mean_loss(z_a, z_b, negatives=rows, block_size=4)
+
+    check_grads(f, (*pair(3, 4), normal(2, 3, 4)), order=1, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("block_size", [None, 5])
+def test_negatives_on_two_devices_count_once(block_size):
+    rows = normal(2, 7, 5)
+    over, everywhere = PartitionSpec("data"), PartitionSpec()
+    f = jax.shard_map(
+        lambda a, b, rows: nt_xent(
+            a, b, axis_name="data", block_size=block_size, negatives=rows
+        ),
+        mesh=mesh(),
+        in_specs=(over, over, everywhere),
+        out_specs=over,
+    )
+    a, b = nt_xent_with_negatives(*pair(), rows, 0.5).reshape(2, 6)
+    expected = np.concatenate([a[:3], b[:3], a[3:], b[3:]])
+    np.testing.assert_allclose(jax.jit(f)(*pair(), rows), expected, rtol=1e-5)
+
+
 # NT-Xent: gradients
 
 
@@ -543,6 +597,7 @@ def test_contrastive_accuracy_in_a_differentiated_loss():
 ALL = {
     "nt_xent": nt_xent,
     "nt_xent in blocks": lambda a, b: nt_xent(a, b, block_size=5),
+    "nt_xent with negatives": lambda a, b: nt_xent(a, b, negatives=b),
     "info_nce": lambda a, b: info_nce(a, b, b),
     "byol_regression": byol_regression,
     "distillation": distillation,
@@ -583,6 +638,8 @@ def test_wrong_negatives_are_named():
     z = jnp.ones((3, 4))
     with pytest.raises(ValueError, match=r"\(7, 5\).*\(3, 4\)"):
         info_nce(z, z, jnp.ones((7, 5)))
+    with pytest.raises(ValueError, match=r"\(4,\).*z_a \(3, 4\)"):
+        nt_xent(z, z, negatives=jnp.ones(4))
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -0.5, float("nan"), np.float32(0)])

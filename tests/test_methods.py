@@ -30,6 +30,7 @@ FORMS = {
     "moco-end_to_end": {"mechanism": "end_to_end"},
     "moco-memory_bank": {"mechanism": "memory_bank"},
     "moco-symmetric": {"symmetric": True},
+    "simclr-memory": {"memory": 64, "momentum": 0.9},
     "byol-random": {"target_init": "random"},
 }
 METHODS = methods.names()
@@ -167,7 +168,7 @@ def test_stopped_and_continued_is_bit_for_bit_the_same(case, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
 
 
-@pytest.mark.parametrize("case", [*METHODS, "moco-memory_bank"])
+@pytest.mark.parametrize("case", [*METHODS, "moco-memory_bank", "simclr-memory"])
 def test_two_devices_give_what_one_gives(case):
     """A batch in two halves, BatchNorm, permutation and queue included."""
     step, start = stepper(case)
@@ -251,7 +252,8 @@ def test_a_predictor_is_refused_by_methods_without_one():
 
 
 def test_defaults_are_the_options():
-    assert methods.defaults("simclr") == {"temperature": 0.5}
+    options = {"temperature": 0.5, "memory": 0, "momentum": 0.999}
+    assert methods.defaults("simclr") == options
 
 
 def test_simclr_is_nt_xent_of_both_views_in_one_batch():
@@ -368,7 +370,7 @@ def test_microbatch_must_divide_the_batch():
 @pytest.mark.parametrize(
     "case, dtype",
     [("simclr", jnp.float32), ("simclr", jnp.float16)]
-    + [(case, jnp.bfloat16) for case in METHODS],
+    + [(case, jnp.bfloat16) for case in (*METHODS, "simclr-memory")],
 )
 def test_a_whole_step_lowers_for_cuda(case, dtype):
     from simclr_jax import augment, pretrain

@@ -154,6 +154,14 @@ def average(old: Any, new: Any, momentum: float | jax.Array) -> Any:
     return jax.tree.map(lambda x, y: momentum * x + (1 - momentum) * y, old, new)
 
 
+def follow(params: Any, model_state: Any, momentum: float | jax.Array) -> Any:
+    """model_state, its "target" moved towards the network's params by `average`."""
+    target = model_state["target"]
+    online = {part: params[part] for part in target["params"]}
+    moved = average(target["params"], online, momentum)
+    return model_state | {"target": target | {"params": moved}}
+
+
 def gauges(z_a: jax.Array, z_b: jax.Array) -> dict[str, jax.Array]:
     """What shows whether the projections `[B, D]` of two views learn or collapse."""
     few = slice(None, _ACCURACY_PAIRS)

@@ -107,11 +107,8 @@ def byol(
         return both.mean(), (model_state | new_state, metrics)
 
     def update(params, model_state, progress):
-        target = model_state["target"]
-        online = {part: params[part] for part in target["params"]}
         tau = 1 - (1 - momentum) * (jnp.cos(jnp.pi * progress) + 1) / 2
-        moved = _network.average(target["params"], online, tau)
-        return model_state | {"target": target | {"params": moved}}
+        return _network.follow(params, model_state, tau)
 
     def embed(params, model_state, images):
         return _network.embed(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from simclr_jax import losses
-from simclr_jax.methods import Method, _network
+from simclr_jax.methods import Method, _memory, _network
 
 # Where the keys come from (figure 2 of the paper).
 MECHANISMS = ("queue", "end_to_end", "memory_bank")
@@ -79,14 +79,12 @@ def moco(
         model_state: dict[str, Any] = {"batch_stats": batch_stats}
         z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
         if mechanism == "queue":
-            model_state |= {
-                "target": {"params": params, "batch_stats": batch_stats},
-                "queue": _random_rows(key_memory, queue_size, z.shape[1]),
-                "cursor": jnp.zeros((), jnp.int32),
-            }
+            model_state |= _memory.start(
+                key_memory, params, batch_stats, queue_size, z.shape[1]
+            )
         if mechanism == "memory_bank":
             rows = num_examples or 0
-            model_state["bank"] = _random_rows(key_memory, rows, z.shape[1])
+            model_state["bank"] = _memory.random_rows(key_memory, rows, z.shape[1])
         return params, model_state
 
     def encode(params, batch_stats, views, order=None):
@@ -129,14 +127,11 @@ def moco(
                 bank_momentum,
             )
         else:
-            target = model_state["target"]
-            outputs_k, target_stats = encode(
-                target["params"], target["batch_stats"], others, order
-            )
-            keys = [jax.lax.stop_gradient(z) for _, z in outputs_k]
             negatives = model_state["queue"]
-            new_state["target"] = target | {"batch_stats": target_stats}
-            new_state |= _enqueue(negatives, model_state["cursor"], keys)
+            keys, remembered = _memory.remember(
+                model_state, lambda params, stats: encode(params, stats, others, order)
+            )
+            new_state |= remembered
         new_state["batch_stats"] = stats
 
         pairs = list(zip(queries, keys, strict=True))
@@ -155,12 +150,8 @@ def moco(
     def update(params, model_state, progress):
         """The key network follows: for the next step, as before its key forward."""
         del progress
-        if mechanism != "queue":
-            return model_state
-        target = model_state["target"]
-        online = {part: params[part] for part in target["params"]}
-        moved = _network.average(target["params"], online, momentum)
-        return model_state | {"target": target | {"params": moved}}
+        queue = mechanism == "queue"
+        return _network.follow(params, model_state, momentum) if queue else model_state
 
     def embed(params, model_state, images):
         return _network.embed(
@@ -200,21 +191,12 @@ def problem(
             f"{microbatch} images are no whole number of BatchNorm groups of {group} "
             f"(batch {batch_size} / method.bn_groups {bn_groups}), nor a part of one",
         )
-    keys = 2 if symmetric else 1  # enqueued per image
-    if mechanism == "queue" and queue_size % (keys * batch_size):
-        batches = [
-            batch
-            for batch in range(2, queue_size // keys + 1)
-            if queue_size % (keys * batch) == 0 and fits_groups(batch)
-        ]
-        nearest = min(batches, key=lambda x: abs(x - batch_size), default=None)
-        return (
-            "batch_size",
-            f"the {keys * batch_size} keys of a batch do not divide "
-            f"method.queue_size {queue_size}; "
-            + (f"the nearest batch that fits is {nearest}" if nearest else "none does"),
-        )
-    return None
+    if mechanism != "queue":
+        return None
+    keys = 2 if symmetric else 1  # of each image
+    return _memory.problem(
+        "method.queue_size", queue_size, batch_size, keys=keys, fits=fits_groups
+    )
 
 
 def _encode(
@@ -242,20 +224,6 @@ def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> int:
     """How many groups one forward pass has."""
     images = min(microbatch or batch_size, batch_size)
     return max(1, images * bn_groups // batch_size)
-
-
-def _random_rows(key: jax.Array, count: int, dim: int) -> jax.Array:
-    """[count, dim], uniform on the sphere: what a memory holds before it has seen."""
-    return losses.l2_normalize(jax.random.normal(key, (count, dim)))
-
-
-def _enqueue(queue: jax.Array, cursor: jax.Array, keys: list) -> dict[str, jax.Array]:
-    """The oldest keys make room for these; the queue is a ring."""
-    rows = losses.l2_normalize(jnp.concatenate(keys))
-    written = jax.lax.dynamic_update_slice(
-        queue, rows, (cursor, jnp.zeros_like(cursor))
-    )
-    return {"queue": written, "cursor": (cursor + len(rows)) % len(queue)}
 
 
 def _recall(

@@ -1,17 +1,21 @@
 """SimCLR (Chen et al. 2020, arXiv 2002.05709): tell each image's other view
 from every other image of the batch. SimCLRv2 (arXiv 2006.10029) is the same loss
-behind a deeper projector (`Projector(layers=3)`)."""
+behind a deeper projector (`Projector(layers=3)`), and optionally a memory."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 
 from simclr_jax import losses
-from simclr_jax.methods import Method, _network
+from simclr_jax.methods import Method, _memory, _network
 
-# From this many embeddings on, the [2N, 2N] similarities are computed by blocks:
-# at 8,192 the matrix and its gradient take half a gigabyte.
-_BLOCKS_FROM = 8192
+# Beyond so many similarities they are computed by blocks: the matrix of 8,192
+# embeddings and its gradient take half a gigabyte.
+_BLOCKS_FROM = 8192 * 8192
 _BLOCK_SIZE = 1024
+
+_MOMENTUM = 0.999
 
 
 def simclr(
@@ -20,6 +24,8 @@ def simclr(
     projector: nn.Module,
     microbatch: int | None = None,
     temperature: float = 0.5,
+    memory: int = 0,
+    momentum: float = _MOMENTUM,
 ) -> Method:
     """SimCLR: NT-Xent (equation 1) on the projections of two views.
 
@@ -29,41 +35,77 @@ def simclr(
     embeddings per dimension times sqrt(D): 1 when they fill the sphere evenly,
     0 when they have collapsed to a point.
 
+    With `memory`, SimCLRv2's (section 2; there 64K keys and a momentum of 0.999, for
+    about 1 % more on ImageNet, published): a moving average of the network projects
+    both views too, in training mode, with BatchNorm statistics of its own and no
+    gradient. Its last keys, before this batch's, are further negatives of every view.
+
     Args:
       encoder: `encoder(images, train) -> h [B, F]`.
       projector: `projector(h, train) -> z [B, D]`.
       microbatch: see `simclr_jax.methods.make`.
       temperature: of the loss; 0.5 is the paper's for CIFAR-10 (appendix B.9),
         0.1 its choice for ImageNet.
+      memory: how many keys are kept; 0 is the paper of 2020, without any. The keys of
+        a batch, two for each image, must divide it.
+      momentum: of the memory network's average, in each step.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
+    if memory < 0:
+        raise ValueError(f"memory must not be negative, got {memory}")
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
 
     def init(key, images):
         params, batch_stats = _network.init(key, encoder, projector, images)
-        return params, {"batch_stats": batch_stats}
+        model_state: dict[str, Any] = {"batch_stats": batch_stats}
+        if memory:
+            z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
+            # A third key beside the network's two: its weights are as without memory.
+            key_memory = jax.random.fold_in(key, 2)
+            model_state |= _memory.start(
+                key_memory, params, batch_stats, memory, z.shape[1]
+            )
+        return params, model_state
 
     def loss(params, model_state, key, views, index=None, features=False):
-        del key, index  # nothing here is drawn, nothing is remembered
+        del key, index  # nothing here is drawn
+        refused = problem(len(views[0]), microbatch, memory=memory, momentum=momentum)
+        if refused:
+            raise ValueError(" ".join(refused))
 
-        def apply(images, batch_stats):
-            return _network.forward(encoder, projector, params, batch_stats, images)
+        def encode(params, batch_stats):
+            def apply(images, batch_stats):
+                return _network.forward(encoder, projector, params, batch_stats, images)
 
-        ((h, z_a), (_, z_b)), batch_stats = _network.encode(
-            apply, views, model_state["batch_stats"], microbatch=microbatch
-        )
-        block_size = _BLOCK_SIZE if 2 * len(z_a) > _BLOCKS_FROM else None
+            return _network.encode(apply, views, batch_stats, microbatch=microbatch)
+
+        ((h, z_a), (_, z_b)), batch_stats = encode(params, model_state["batch_stats"])
+        new_state = model_state | {"batch_stats": batch_stats}
+        negatives = None
+        if memory:
+            negatives = model_state["queue"]
+            _, remembered = _memory.remember(model_state, encode)
+            new_state |= remembered
+        anchors = 2 * len(z_a)
+        blocks = anchors * (anchors + memory) > _BLOCKS_FROM
         value = losses.nt_xent(
-            z_a, z_b, temperature=temperature, block_size=block_size
+            z_a,
+            z_b,
+            temperature=temperature,
+            block_size=_BLOCK_SIZE if blocks else None,
+            negatives=negatives,
         ).mean()
         metrics = _network.gauges(z_a, z_b)
         if features:
             metrics["h"] = jax.lax.stop_gradient(h)
-        return value, (model_state | {"batch_stats": batch_stats}, metrics)
+        return value, (new_state, metrics)
 
     def update(params, model_state, progress):
-        del params, progress
-        return model_state
+        """The memory network follows, for the next step."""
+        del progress
+        return _network.follow(params, model_state, momentum) if memory else model_state
 
     def embed(params, model_state, images):
         return _network.embed(
@@ -71,3 +113,20 @@ def simclr(
         )
 
     return Method(init, loss, update, embed)
+
+
+def problem(
+    batch_size: int, microbatch: int | None, *, memory: int, momentum: float, **_: Any
+) -> tuple[str, str] | None:
+    """What does not fit together: `(field, why and what would)`, or None."""
+    if not memory:
+        if momentum == _MOMENTUM:
+            return None
+        return "method.momentum", "only a memory has one; set method.memory too"
+    return _memory.problem(
+        "method.memory",
+        memory,
+        batch_size,
+        keys=2,
+        fits=lambda batch: batch % (microbatch or 1) == 0,
+    )
