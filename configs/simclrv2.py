@@ -15,6 +15,9 @@ cores, both from 1 % of CIFAR-10's labels. On 10 % or all of them:
     ... --config.finetune.label_fraction=1.0 --config.finetune.epochs=30 \\
         --config.finetune.from_layer=0
 
+The paper's memory of 65,536 further negatives (about one point by its account, no part
+of its released code) is `--config.method.memory=65536`.
+
 Step by step, or again with another student, in a workdir of its own:
 
     python launch.py --config=configs/simclrv2.py --workdir=runs/small \\
