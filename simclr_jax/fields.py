@@ -149,6 +149,7 @@ RULES: dict[str, Rule] = {
     "distill.teacher_stage": rules.one_of(tuple(TEACHERS)),
     "distill.encoder.depth": rules.one_of(tuple(encoders.DEPTHS)),
     "distill.encoder.width": _positive,
+    "distill.encoder.sk": _flag,
     "distill.temperature": _positive,
     "distill.label_weight": _fraction,
     "distill.label_batch_size": rules.integer(1),

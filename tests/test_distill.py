@@ -1,6 +1,7 @@
 """Distillation: its loss against NumPy, no gradient into the teacher, whole runs."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,12 @@ import optax
 import pytest
 from tiny import ROOT, TinyEncoder, launch, recipe, squares, write_npz
 
+from configs import common
 from simclr_jax import augment, checkpoint, distill, methods, train
 from simclr_jax.classify import Network
+from simclr_jax.experiment import Experiment
 from simclr_jax.heads import Projector
+from simclr_jax.workdir import Workdir
 
 KEY = jax.random.key(0)
 WHOLE = augment.View(
@@ -179,8 +183,7 @@ def npz(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(npz, tmp_path_factory):
-    """Pretraining, fine-tuning from head layer 1 and distillation in one go; after a
-    run of all three that was ended early."""
+    """Pretraining, fine-tuning from head layer 1 and distillation in one go."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     flags = [
         *recipe(npz),
@@ -190,8 +193,6 @@ def whole(npz, tmp_path_factory):
         "--config.epochs=2",
         *STUDENT,
     ]
-    short = launch(*flags, "--config.max_steps=4")
-    assert short.returncode == 0, short.stderr
     done = launch(*flags)
     assert done.returncode == 0, done.stderr
     return workdir, flags, done
@@ -225,13 +226,22 @@ def test_one_command_pretrains_finetunes_and_distils(whole):
     assert "everything is done already" in again.stdout
 
 
-def test_a_retrained_teacher_makes_the_student_out_of_date(whole):
-    """Not continued from where the teacher of four steps had brought it."""
-    workdir, _, _ = whole
-    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    order = [(x["stage"], x["variant"], x["step"]) for x in lines]
-    student = order.index(("distill", "student", 2))
-    assert student > order.index(("finetune", "pretrained", 6))
+@pytest.mark.parametrize(
+    "changed, kept",
+    [({}, True), ({"teacher_step": 6}, False), ({"source_step": 9}, False)],
+)
+def test_the_student_of_an_earlier_teacher_is_dropped(tmp_path, changed, kept):
+    config = common.get_config()
+    workdir = Workdir(tmp_path / "run", config)
+    folder = workdir.checkpoints("distill", "student")
+    made = {"source_step": 8, "teacher_step": 4}
+    checkpoint.save(folder, 2, {"params": {"w": jnp.ones(2)}}, made)
+    workdir.record("distill", "student", 2, loss=1.0)
+    run: Any = Experiment(config, workdir, Any)  # the data are not asked for
+    run.forget_if_stale("distill", "student", made | changed)
+    assert checkpoint.steps(folder) == ([2] if kept else [])
+    assert bool(workdir.metrics()) == kept
+    workdir.close()
 
 
 def test_a_student_of_another_workdirs_student(whole, npz, tmp_path):
