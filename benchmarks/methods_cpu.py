@@ -163,10 +163,10 @@ def main() -> None:
     todo = [(name, partial(run, name.split()[0], source | x)) for name, x in runs]
     found = points.run_missing(path, todo, workdir, args.limit)
     if args.choose:
-        for name, run in found.items():
+        for name, x in found.items():
             print(
-                f"{name}: kNN {100 * run['knn']:.1f}, probe {100 * run['probe']:.1f}, "
-                f"random {100 * run['probe_random']:.1f}, {run['wall_clock_s']:.0f} s"
+                f"{name}: kNN {100 * x['knn']:.1f}, probe {100 * x['probe']:.1f}, "
+                f"random {100 * x['probe_random']:.1f}, {x['wall_clock_s']:.0f} s"
             )
     else:
         print(table(found))
