@@ -18,19 +18,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
+import jax
+import jax.numpy as jnp
 
-from simclr_jax import methods, optim, train  # noqa: E402
-from simclr_jax.encoders import ResNet  # noqa: E402
-from simclr_jax.heads import Projector  # noqa: E402
+from simclr_jax import methods, optim, train
+from simclr_jax.encoders import ResNet
+from simclr_jax.heads import Projector
 
 STEPS, TOGETHER, ROUNDS = 200, 10, 7
 
 
 def state_like(depth: int, tx: Any) -> train.TrainState:
     """SimCLR's state of this depth, every array shrunk to one number."""
-    method = methods.make("simclr", ResNet(depth), projector=Projector(dim=128))
+    method = methods.make("simclr", ResNet(depth=depth), projector=Projector(dim=128))
     blank = jnp.zeros((2, 224, 224, 3))
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), blank))
     params, model_state = jax.tree.map(lambda x: jnp.ones((1,) * x.ndim), shapes)
