@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def state_like(depth: int, tx: Any) -> train.TrainState:
     blank = jnp.zeros((2, 224, 224, 3))
     shapes = jax.eval_shape(lambda: method.init(jax.random.key(0), blank))
     params, model_state = jax.tree.map(lambda x: jnp.ones((1,) * x.ndim), shapes)
-    return jax.jit(lambda *x: train.init_state(*x, tx))(params, model_state)
+    return jax.jit(partial(train.init_state, tx=tx))(params, model_state)
 
 
 def loss(params: Any, model_state: Any, key: Any, batch: Any):
