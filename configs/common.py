@@ -164,7 +164,11 @@ def get_config() -> Any:
 
     # Fine-tuning of the whole network, against the same from scratch.
     config.finetune = ConfigDict()
-    config.finetune.label_fraction = 0.1
+    config.finetune.label_fraction = 0.1  # as the probe's
+    # A text file with a file name of the training split (TFDS feature `file_name`) a
+    # line, like 1percent.txt and 10percent.txt of google-research/simclr
+    # (imagenet_subsets): these images' labels, and label_fraction is not used. "": none
+    config.finetune.label_file = ""
     config.finetune.from_layer = 0  # head layers kept below the classifier; 0: h
     config.finetune.epochs = 60
     config.finetune.batch_size = 256

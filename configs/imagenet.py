@@ -4,9 +4,11 @@
         --config.data.data_dir=TFDS
     python launch.py --config=configs/imagenet.py:byol --workdir=runs/byol
     ... --config.finetune.label_fraction=0.01 --config.finetune.epochs=60
+    ... --config.finetune.label_file=10percent.txt
 
 Variants: simclr (the default), moco (v2), moco_v1, byol; each is pretrained, probed and
-fine-tuned on 10 % of the labels (the third line: on 1 %). **Not run here**: it wants
+fine-tuned on 10 % of the labels (the third line: on 1 %; the fourth: on the 10 % that
+google-research/simclr lists in imagenet_subsets). **Not run here**: it wants
 many GPUs' worth of time. `microbatch` computes the large batches piece by piece with
 BatchNorm per piece, where the papers normalise over all devices' images.
 

@@ -15,6 +15,13 @@ cores, both from 1 % of CIFAR-10's labels. On 10 % or all of them:
     ... --config.finetune.label_fraction=1.0 --config.finetune.epochs=30 \\
         --config.finetune.from_layer=0
 
+The labels are drawn by the seed; the paper's own 1 % and 10 % of ImageNet, listed in
+google-research/simclr (imagenet_subsets), take label_fraction's place for fine-tuning
+and distillation with
+
+    ... --config.finetune.label_file=1percent.txt
+    ... --config.finetune.label_file=10percent.txt --config.finetune.epochs=30
+
 The paper's memory of 65,536 further negatives (about one point by its account, no part
 of its released code) is `--config.method.memory=65536`.
 

@@ -28,6 +28,7 @@ __all__ = [
     "Stream",
     "balanced_subset",
     "describe",
+    "file_names",
     "load",
     "shuffled",
     "take",
@@ -126,6 +127,26 @@ def load(
     return make_source(
         reader, keep=indices, device_limit_gb=0.0 if streaming else device_limit_gb
     )
+
+
+def file_names(
+    name: str, split: str, *, data_dir: str = "", limit: int = 0, stored_size: int = 0
+) -> list[str]:
+    """The TFDS feature `file_name` of a split's examples, in stored order.
+
+    A pass over the split's files that decodes no image, as `labels` of a Stream is.
+
+    Args:
+      name, split, data_dir, limit, stored_size: as for `load`.
+
+    Raises:
+      RequestError: what `load` refuses.
+      ValueError: there are none; `describe` says so beforehand.
+    """
+    builder = None if name in data_arrays.NAMES else _prepared(name, data_dir, False)
+    if builder is None or not _tfds_info(builder, name).file_names:
+        raise ValueError(f"{name} has no file names")
+    return _tfds_reader(builder, name, split, limit, stored_size, 0).file_names()
 
 
 def _tfds_reader(
@@ -242,4 +263,5 @@ def _tfds_info(builder: Any, name: str) -> Info:
         raise RequestError(f"config.data.name: `label` of {name} is not a class label")
     names = tuple(label.names) if label is not None else ()
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
-    return Info(name, counts, len(names), names, tuple(shape))
+    named = getattr(features.get("file_name"), "np_dtype", None) == np.object_
+    return Info(name, counts, len(names), names, tuple(shape), file_names=named)

@@ -25,6 +25,7 @@ class Info(NamedTuple):
     num_classes: int  # 0: a data set without labels
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int]  # as stored; None: varies
+    file_names: bool = False  # whether `simclr_jax.data.file_names` can read them
 
 
 class Reader(Protocol):

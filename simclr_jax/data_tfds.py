@@ -83,15 +83,24 @@ class TfdsReader:
 
     @functools.cached_property
     def _labels(self) -> np.ndarray:
-        """int32 [N] in stored order, from one pass that decodes no image."""
-        tf = self._tf
+        """int32 [N] in stored order."""
         if not self._labelled:
             return np.full(self.num_examples, -1, np.int32)
-        spec = {"label": tf.io.FixedLenFeature([], tf.int64)}
-        dataset = self._encoded(None, None, 0, self.num_examples).batch(1024)
-        dataset = dataset.map(lambda _, text: tf.io.parse_example(text, spec)["label"])
-        labels = np.concatenate(list(self._checked(dataset, self.num_examples)))
+        labels = self._column("label", self._tf.int64)
         return np.maximum(labels, -1).astype(np.int32)
+
+    def file_names(self) -> list[str]:
+        """The feature `file_name` of every example, in stored order."""
+        names = self._column("file_name", self._tf.string)
+        return [name.decode(errors="replace") for name in names]
+
+    def _column(self, name: str, dtype: Any) -> np.ndarray:
+        """One feature of all examples: a pass over the files that decodes no image."""
+        tf = self._tf
+        spec = {name: tf.io.FixedLenFeature([], dtype)}
+        dataset = self._encoded(None, None, 0, self.num_examples).batch(1024)
+        dataset = dataset.map(lambda _, text: tf.io.parse_example(text, spec)[name])
+        return np.concatenate(list(self._checked(dataset, self.num_examples)))
 
     def read(
         self,

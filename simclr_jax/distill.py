@@ -114,7 +114,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         "random_init",
         student,
         _random_init(experiment, encoder),
-        experiment.labelled(experiment.config.finetune.label_fraction),
+        experiment.labelled("finetune"),
         meta | {"source_step": 0},
         section="finetune",
         lr=experiment.config.finetune.scratch_lr,
@@ -124,7 +124,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         "student": taught,
         "random_init": alone,
         "teacher": theirs,
-        "label_fraction": experiment.config.finetune.label_fraction,
+        "label_fraction": experiment.label_fraction("finetune"),
         "step": teacher.source_step,
         "teacher_step": teacher.step,
     }
@@ -159,7 +159,7 @@ def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, 
 def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:
     """Unlabelled and labelled images turn by turn, with the teacher's weights."""
     config = experiment.config.distill
-    labelled = experiment.labelled(experiment.config.finetune.label_fraction)
+    labelled = experiment.labelled("finetune")
 
     def batches(done: int) -> Iterator[dict[str, Any]]:
         unlabelled = experiment.unlabelled.batches(

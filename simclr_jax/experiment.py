@@ -18,6 +18,7 @@ from simclr_jax import (
     checkpoint,
     data,
     evaluate,
+    label_file,
     loss_scale,
     methods,
     optim,
@@ -127,9 +128,14 @@ class Experiment:
     @cached_property
     def train(self) -> data.Source:
         """The labelled training images."""
+        return _load(self.config, self.config.data.train_split, self._train_limit)
+
+    @property
+    def _train_limit(self) -> int:
+        """`data.limit` is of the pretraining images."""
         fields = self.config.data
         same = fields.pretrain_split in ("", fields.train_split)
-        return _load(self.config, fields.train_split, fields.limit if same else 0)
+        return fields.limit if same else 0
 
     @cached_property
     def unlabelled(self) -> data.Source:
@@ -154,17 +160,47 @@ class Experiment:
                     "\"('pretrain','report')\" --config.probe.every_epochs=0"
                 )
 
-    def labelled(self, fraction: float) -> data.Source:
-        """A class-balanced share of the training images, the same for all stages."""
-        return self.train.subset(self.labelled_indices(fraction))
+    def labelled(self, section: str) -> data.Source:
+        """The training images whose labels may be used; see `labelled_indices`."""
+        return self.train.subset(self.labelled_indices(section))
 
-    def labelled_indices(self, fraction: float) -> np.ndarray:
+    def labelled_indices(self, section: str) -> np.ndarray:
+        """Increasing positions in `train`: the images that `label_file` of the section
+        names, or else its class-balanced `label_fraction`, drawn by the seed.
+
+        Args:
+          section: "probe", or "finetune", which is distillation's too.
+
+        Raises:
+          RequestError: see `label_file.positions`.
+        """
+        fields = self.config[section]
+        if fields.get("label_file"):
+            return self._listed
         return data.balanced_subset(
             self.train.labels,
-            fraction,
+            fields.label_fraction,
             seed=(self.config.seed, STREAMS["labels"]),
             num_classes=self.train.num_classes,
         )
+
+    @cached_property
+    def _listed(self) -> np.ndarray:
+        fields = self.config.data
+        stored = data.file_names(
+            fields.name,
+            fields.train_split,
+            data_dir=fields.data_dir,
+            limit=self._train_limit,
+            stored_size=fields.stored_size,
+        )
+        path = self.config.finetune.label_file
+        return label_file.positions(path, stored, self.train.labels)
+
+    def label_fraction(self, section: str) -> float:
+        """The share of the training labels that `labelled` has."""
+        known = np.count_nonzero(self.train.labels >= 0)
+        return len(self.labelled_indices(section)) / known
 
     @property
     def views(self) -> tuple[augment.View, augment.View]:

@@ -31,10 +31,10 @@ def make_loss(network: Network, augmentation: augment.View, size: int) -> LossFn
 
 
 def finetune(experiment: Experiment) -> dict[str, Any]:
-    """On a fraction of the labels: pretrained against trained from scratch."""
+    """On a part of the labels: pretrained against trained from scratch."""
     config = experiment.config.finetune
     step, params, model_state = experiment.pretrained
-    source = experiment.labelled(config.label_fraction)
+    source = experiment.labelled("finetune")
     network = Network(
         experiment.encoder, experiment.projector, config.from_layer, source.num_classes
     )
@@ -50,7 +50,7 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
         "random_init": score(
             "random_init", 0, experiment.random_init, config.scratch_lr
         ),
-        "label_fraction": config.label_fraction,
+        "label_fraction": experiment.label_fraction("finetune"),
         "step": step,
     }
 

@@ -5,7 +5,7 @@ Reads sizes and file headers, no images, and writes nothing.
 
 from pathlib import Path
 
-from simclr_jax import checkpoint, data
+from simclr_jax import checkpoint, data, label_file
 from simclr_jax.config import Config
 from simclr_jax.errors import RequestError
 from simclr_jax.fields import TEACHERS
@@ -13,6 +13,8 @@ from simclr_jax.workdir import checkpoints
 
 # Stages that use the newest pretraining checkpoint; a later one makes them out of date.
 FROM_CHECKPOINT = ("knn", "probe", "finetune")
+# Stages that learn from the labels which `config.finetune` picks.
+FROM_LABELS = ("finetune", "distill")
 
 
 def check(config: Config, workdir) -> data.Info:
@@ -56,10 +58,9 @@ def check(config: Config, workdir) -> data.Info:
     images = pretraining_images(config, info)
     same = pretrain_split == fields.train_split
     labels = images if same else info.num_examples[fields.train_split]
-    classes = info.num_classes
     _check_batch(config, "pretrain", "", images)
     for stage in ("probe", "finetune"):
-        some = _balanced(labels, config[stage].label_fraction, classes)
+        some = _labelled_images(config, stage, labels, info)
         _check_batch(config, stage, f"{stage}.", some)
     _check_batch(config, "supervised", "supervised.", labels)
     stages = [*config.stages, "pretrain"]
@@ -80,7 +81,7 @@ def _check_distill(
 ) -> None:
     fields = config.distill
     _check_batch(config, "distill", "distill.", images)
-    some = _balanced(labels, config.finetune.label_fraction, info.num_classes)
+    some = _labelled_images(config, "finetune", labels, info)
     if config.finetune.batch_size > some:
         raise RequestError(
             f"config.finetune.batch_size: {config.finetune.batch_size} is larger than "
@@ -138,6 +139,15 @@ def _refuse_labelled_stages(config: Config) -> None:
             f"config.probe.every_epochs: kNN and probe need labels and {name} has "
             "none; set 0"
         )
+
+
+def _labelled_images(config: Config, section: str, images: int, info: data.Info) -> int:
+    """How many of the training images `Experiment.labelled` will give."""
+    fields = config[section]
+    path = fields.get("label_file")
+    if path and set(config.stages) & set(FROM_LABELS):
+        return label_file.check(path, info, images)
+    return _balanced(images, fields.label_fraction, info.num_classes)
 
 
 def _balanced(images: int, fraction: float, classes: int) -> int:

@@ -99,7 +99,7 @@ def probe(experiment: Experiment) -> dict[str, Any]:
         "random_init": random_init[level],
         "features": level,
         "layers": {level: score["top1"] for level, score in pretrained.items()},
-        "label_fraction": experiment.config.probe.label_fraction,
+        "label_fraction": experiment.label_fraction("probe"),
         "step": step,
     }
 
@@ -107,7 +107,7 @@ def probe(experiment: Experiment) -> dict[str, Any]:
 def _probe(experiment: Experiment, variant: str, step: int, params, model_state):
     meta = experiment.meta(step)
     experiment.forget_if_stale("probe", variant, meta)
-    labelled = experiment.labelled(experiment.config.probe.label_fraction)
+    labelled = experiment.labelled("probe")
     fitted = _Fit(
         experiment,
         experiment.features(params, model_state, labelled),
@@ -135,7 +135,7 @@ def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, f
     bank = experiment.features(params, model_state, experiment.train, ("h",))
     test = experiment.features(params, model_state, experiment.test, ("h",))
     features, labels = bank
-    chosen = experiment.labelled_indices(experiment.config.probe.label_fraction)
+    chosen = experiment.labelled_indices("probe")
     fitted = _Fit(experiment, ({"h": features["h"][chosen]}, labels[chosen]), test)
     params = train_quietly(
         fitted.init,

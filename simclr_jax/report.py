@@ -74,7 +74,7 @@ def _of_step(results: dict[str, Any], stage: str, config: Config) -> str:
 
 
 def _percent_of_labels(fraction: float) -> str:
-    return f"{100 * fraction:g} % of the labels" if fraction < 1 else "all labels"
+    return f"{100 * fraction:.3g} % of the labels" if fraction < 1 else "all labels"
 
 
 def percent(fraction: float | None) -> str:

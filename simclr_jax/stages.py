@@ -15,7 +15,12 @@ from simclr_jax import (
 )
 from simclr_jax.config import Config
 from simclr_jax.experiment import Experiment
-from simclr_jax.preflight import FROM_CHECKPOINT, pretraining_folder, teacher_folder
+from simclr_jax.preflight import (
+    FROM_CHECKPOINT,
+    FROM_LABELS,
+    pretraining_folder,
+    teacher_folder,
+)
 from simclr_jax.signals import check_stop
 from simclr_jax.workdir import Workdir
 
@@ -62,6 +67,8 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
         return False
     if set(config.stages) - {"pretrain", "report"} or config.probe.every_epochs:
         experiment.require_labels()
+    if config.finetune.label_file and set(config.stages) & set(FROM_LABELS):
+        experiment.labelled_indices("finetune")  # names are read before hours of work
     result = _STAGES[stage](experiment)
     workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
     return True

@@ -26,32 +26,37 @@ def write_tfds(
     name="tiny",
     labels=None,
     version="3.0.2",
+    file_names=None,
 ):
-    """Writes a TFDS data set; splits say which images, by number, they hold."""
+    """Writes a TFDS data set; splits say which images, by number, they hold.
+
+    file_names: number -> what the feature `file_name` says; without it there is none.
+    """
     data.tensorflow()  # before tfds imports it
     import tensorflow_datasets as tfds
 
     size = images[0].shape[0] if len({i.shape for i in images}) == 1 else None
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(size, size, images[0].shape[-1])),
-            "label": tfds.features.ClassLabel(num_classes=10),
-            "id": tfds.features.Text(),  # as in CIFAR-10; not used
-        }
-    )
+    features = {
+        "image": tfds.features.Image(shape=(size, size, images[0].shape[-1])),
+        "label": tfds.features.ClassLabel(num_classes=10),
+        "id": tfds.features.Text(),  # as in CIFAR-10; not used
+    }
     labels = labels or (lambda split, k: k % 10)
+
+    def example(split: str, k: int):
+        made = {"image": images[k], "label": labels(split, k), "id": str(k)}
+        return made | ({"file_name": file_names(k)} if file_names else {})
+
+    if file_names:
+        features["file_name"] = tfds.features.Text()
     tfds.dataset_builders.AdhocBuilder(
         name=name,
         version=version,
-        features=features,
+        features=tfds.features.FeaturesDict(features),
         data_dir=folder,
         file_format=kind,
         split_datasets={
-            split: [
-                (k, {"image": images[k], "label": labels(split, k), "id": str(k)})
-                for k in ks
-            ]
-            for split, ks in splits.items()
+            split: [(k, example(split, k)) for k in ks] for split, ks in splits.items()
         },
     ).download_and_prepare(
         download_config=tfds.download.DownloadConfig(num_shards=SHARDS)
