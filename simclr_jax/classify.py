@@ -148,8 +148,8 @@ def score(
 
     outputs, _ = evaluate.extract(
         lambda batch: predict(params, model_state, batch),
-        experiment.ordered(experiment.test),
+        experiment.ordered(experiment.images.test),
     )
-    labels = experiment.test.labels
+    labels = experiment.images.test.labels
     known = labels >= 0
     return evaluate.accuracies(outputs["logits"][known], labels[known])

@@ -86,7 +86,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     encoder = experiment.student_fields
     classes = teacher.network.num_classes
     student = Network(experiment.resnet(encoder), Projector(layers=0), 0, classes)
-    size, source = config.augment.size, experiment.unlabelled
+    size, source = config.augment.size, experiment.images.unlabelled
     # The student is an encoder and a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
     meta = {"encoder": encoder, "projector": projector}
@@ -114,7 +114,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         "random_init",
         student,
         _random_init(experiment, encoder),
-        experiment.labelled("finetune"),
+        experiment.images.labelled("finetune"),
         meta | {"source_step": 0},
         section="finetune",
         lr=experiment.config.finetune.scratch_lr,
@@ -124,7 +124,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         "student": taught,
         "random_init": alone,
         "teacher": theirs,
-        "label_fraction": experiment.label_fraction("finetune"),
+        "label_fraction": experiment.images.label_fraction("finetune"),
         "step": teacher.source_step,
         "teacher_step": teacher.step,
     }
@@ -159,10 +159,10 @@ def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, 
 def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:
     """Unlabelled and labelled images turn by turn, with the teacher's weights."""
     config = experiment.config.distill
-    labelled = experiment.labelled("finetune")
+    labelled = experiment.images.labelled("finetune")
 
     def batches(done: int) -> Iterator[dict[str, Any]]:
-        unlabelled = experiment.unlabelled.batches(
+        unlabelled = experiment.images.unlabelled.batches(
             config.batch_size, seed=experiment.order("distill"), start=done
         )
         if not config.label_weight:

@@ -18,21 +18,17 @@ from simclr_jax import (
     checkpoint,
     data,
     evaluate,
-    label_file,
     loss_scale,
     methods,
     optim,
+    restored,
 )
 from simclr_jax.config import Config, method_options
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Predictor, Projector
-from simclr_jax.preflight import (
-    check_network,
-    no_checkpoint,
-    pretraining_folder,
-    pretraining_images,
-)
+from simclr_jax.images import Images
+from simclr_jax.preflight import pretraining_images
 from simclr_jax.signals import check_stop
 from simclr_jax.train import Plan
 from simclr_jax.workdir import Workdir
@@ -59,10 +55,6 @@ def view(fields: Config, second: Config | None = None) -> augment.View:
     if second is not None:
         chosen |= {k: v for k, v in second.items() if v is not None}
     return augment.View(**chosen)
-
-
-# What downstream stages take from a checkpoint.
-_NETWORK = ("encoder", "projector")
 
 
 class Experiment:
@@ -126,81 +118,8 @@ class Experiment:
     # Data -------------------------------------------------------------------
 
     @cached_property
-    def train(self) -> data.Source:
-        """The labelled training images."""
-        return _load(self.config, self.config.data.train_split, self._train_limit)
-
-    @property
-    def _train_limit(self) -> int:
-        """`data.limit` is of the pretraining images."""
-        fields = self.config.data
-        same = fields.pretrain_split in ("", fields.train_split)
-        return fields.limit if same else 0
-
-    @cached_property
-    def unlabelled(self) -> data.Source:
-        """The images to pretrain on."""
-        fields = self.config.data
-        if fields.pretrain_split in ("", fields.train_split):
-            return self.train
-        return _load(self.config, fields.pretrain_split, fields.limit)
-
-    @cached_property
-    def test(self) -> data.Source:
-        return _load(self.config, self.config.data.test_split, 0)
-
-    def require_labels(self) -> None:
-        """Raises RequestError unless both splits have labels, before hours of work."""
-        for split in ("train", "test"):
-            if not (getattr(self, split).labels >= 0).any():
-                name = self.config.data[f"{split}_split"]
-                raise RequestError(
-                    f"config.data.{split}_split: no image of {name!r} has a label; "
-                    "name a labelled split, or pretrain only: --config.stages="
-                    "\"('pretrain','report')\" --config.probe.every_epochs=0"
-                )
-
-    def labelled(self, section: str) -> data.Source:
-        """The training images whose labels may be used; see `labelled_indices`."""
-        return self.train.subset(self.labelled_indices(section))
-
-    def labelled_indices(self, section: str) -> np.ndarray:
-        """Increasing positions in `train`: the images that `label_file` of the section
-        names, or else its class-balanced `label_fraction`, drawn by the seed.
-
-        Args:
-          section: "probe", or "finetune", which is distillation's too.
-
-        Raises:
-          RequestError: see `label_file.positions`.
-        """
-        fields = self.config[section]
-        if fields.get("label_file"):
-            return self._listed
-        return data.balanced_subset(
-            self.train.labels,
-            fields.label_fraction,
-            seed=(self.config.seed, STREAMS["labels"]),
-            num_classes=self.train.num_classes,
-        )
-
-    @cached_property
-    def _listed(self) -> np.ndarray:
-        fields = self.config.data
-        stored = data.file_names(
-            fields.name,
-            fields.train_split,
-            data_dir=fields.data_dir,
-            limit=self._train_limit,
-            stored_size=fields.stored_size,
-        )
-        path = self.config.finetune.label_file
-        return label_file.positions(path, stored, self.train.labels)
-
-    def label_fraction(self, section: str) -> float:
-        """The share of the training labels that `labelled` has."""
-        known = np.count_nonzero(self.train.labels >= 0)
-        return len(self.labelled_indices(section)) / known
+    def images(self) -> Images:
+        return Images(self.config, (self.config.seed, STREAMS["labels"]))
 
     @property
     def views(self) -> tuple[augment.View, augment.View]:
@@ -257,45 +176,19 @@ class Experiment:
         return jax.jit(self.init)()
 
     @cached_property
-    def _checkpoint(self) -> tuple[int, Any, Any]:
-        """`(step, params, model_state)` of the newest pretraining checkpoint, of this
-        workdir or of `config.pretrained`."""
-        directory = pretraining_folder(self.config, self.workdir.path)
-        like = {"params": None, "model_state": None}
-        restored = checkpoint.restore(directory, like)
-        if restored is None:
-            raise RequestError(no_checkpoint(directory))
-        step, items, meta = restored
-        check_network(meta, self.config, directory)
-        return step, items["params"], items["model_state"]
+    def _restored(self) -> restored.Restored:
+        return restored.read(self.config, self.workdir.path)
 
     @cached_property
     def pretrained(self) -> tuple[int, Any, Any]:
         """`(step, params, model_state)` of encoder and projector alone, from the
         newest checkpoint of this workdir or of `config.pretrained`."""
-        step, params, model_state = self._checkpoint
-        return step, *self._network(params, model_state["batch_stats"])
+        return self._restored.online(jax.eval_shape(self.init))
 
     @cached_property
     def target(self) -> tuple[int, Any, Any]:
-        """The same of the target network (a moving average: MoCo, BYOL, a memory)."""
-        step, _, model_state = self._checkpoint
-        if "target" not in model_state:
-            raise RequestError("config.probe.target: the checkpoint has no target")
-        target = model_state["target"]
-        return step, *self._network(target["params"], target["batch_stats"])
-
-    def _network(self, params: Any, stats: Any) -> tuple[Any, Any]:
-        """`(params, model_state)` of encoder and projector, if they have the shapes."""
-        abstract = jax.eval_shape(self.init)
-        params, stats = (
-            {part: _matching(want[part], have, part) for part in _NETWORK}
-            for want, have in (
-                (abstract[0], params),
-                (abstract[1]["batch_stats"], stats),
-            )
-        )
-        return params, {"batch_stats": stats}
+        """The same of the target network."""
+        return self._restored.target(jax.eval_shape(self.init))
 
     def meta(self, source_step: int) -> dict[str, Any]:
         """What a checkpoint says of itself: the network, and the pretraining step
@@ -338,35 +231,3 @@ class Experiment:
         for batch in source.ordered(self.config.eval_batch_size):
             check_stop()
             yield batch
-
-
-def _load(config: Config, split: str, limit: int) -> data.Source:
-    fields = config.data
-    return data.load(
-        fields.name,
-        split,
-        path=fields.path,
-        data_dir=fields.data_dir,
-        download=fields.download,
-        limit=limit,
-        stored_size=fields.stored_size,
-        streaming=fields.streaming,
-        device_limit_gb=fields.device_limit_gb,
-    )
-
-
-def _matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
-    """`stored[name]` if it has the shapes of `abstract`, else a RequestError."""
-    where = f"{where}.{name}".lstrip(".")
-    if isinstance(abstract, dict):
-        stored = stored.get(name, {})  # Orbax leaves out what is empty
-        return {key: _matching(abstract[key], stored, key, where) for key in abstract}
-    if name not in stored:
-        raise RequestError(f"config.encoder: the checkpoint has no {where}")
-    stored = stored[name]
-    if abstract.shape != stored.shape:
-        raise RequestError(
-            f"config.encoder: {where} is {stored.shape} in the checkpoint, "
-            f"{abstract.shape} in the recipe"
-        )
-    return jnp.asarray(stored)

@@ -34,7 +34,7 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
     """On a part of the labels: pretrained against trained from scratch."""
     config = experiment.config.finetune
     step, params, model_state = experiment.pretrained
-    source = experiment.labelled("finetune")
+    source = experiment.images.labelled("finetune")
     network = Network(
         experiment.encoder, experiment.projector, config.from_layer, source.num_classes
     )
@@ -50,17 +50,17 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
         "random_init": score(
             "random_init", 0, experiment.random_init, config.scratch_lr
         ),
-        "label_fraction": experiment.label_fraction("finetune"),
+        "label_fraction": experiment.images.label_fraction("finetune"),
         "step": step,
     }
 
 
 def supervised(experiment: Experiment) -> dict[str, Any]:
     """The same encoder trained from scratch on all labels."""
-    known = np.flatnonzero(experiment.train.labels >= 0)
-    source = experiment.train.subset(known)
+    known = np.flatnonzero(experiment.images.train.labels >= 0)
+    source = experiment.images.train.subset(known)
     network = Network(
-        experiment.encoder, experiment.projector, 0, experiment.train.num_classes
+        experiment.encoder, experiment.projector, 0, experiment.images.train.num_classes
     )
     return train_on_labels(
         experiment,

@@ -57,7 +57,7 @@ def _read(path: Path) -> Gallery | None:
 
 def _compute(experiment: Experiment) -> Gallery:
     rng = np.random.default_rng((experiment.config.seed, STREAMS["report"]))
-    train, test = experiment.train, experiment.test
+    train, test = experiment.images.train, experiment.images.test
     step, params, model_state = experiment.pretrained
     queries = rng.permutation(test.num_examples)[:_QUERIES]
     bank = np.sort(rng.permutation(train.num_examples)[:_BANK])
@@ -138,7 +138,7 @@ def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
       For each image (uint8 [H, W, C], its pairs of views uint8 [P, 2, s, s, C]).
     """
     rng = np.random.default_rng((experiment.config.seed, STREAMS["report"]))
-    source, size = experiment.unlabelled, experiment.config.augment.size
+    source, size = experiment.images.unlabelled, experiment.config.augment.size
     chosen = rng.permutation(source.num_examples)[:_ORIGINALS]
     originals = images(source, chosen)
     repeated = np.repeat(originals, _PAIRS, axis=0)

@@ -81,7 +81,7 @@ def collapse_watch(threshold: float) -> Callable[[dict[str, float]], str | None]
 
 def pretrain(experiment: Experiment) -> dict[str, Any]:
     """Runs or continues pretraining; returns results.json's `pretrain`."""
-    config, source = experiment.config, experiment.unlabelled
+    config, source = experiment.config, experiment.images.unlabelled
     plan, total = experiment.plan("pretrain", source.num_examples)
     plan = plan._replace(
         evaluate_every=config.probe.every_epochs * plan.steps_per_epoch

@@ -48,7 +48,7 @@ class _Fit:
         for level in features:
             scaled = evaluate.standardize(features[level], test_features[level])
             self.train[level], self.test[level] = scaled
-        self.num_classes = experiment.train.num_classes
+        self.num_classes = experiment.images.train.num_classes
         self.plan, total = experiment.plan("probe", len(self.labels))
         self.tx, self.schedule = experiment.optimizer("probe", self.plan, total)
         self.order = experiment.order("probe")
@@ -99,7 +99,7 @@ def probe(experiment: Experiment) -> dict[str, Any]:
         "random_init": random_init[level],
         "features": level,
         "layers": {level: score["top1"] for level, score in pretrained.items()},
-        "label_fraction": experiment.label_fraction("probe"),
+        "label_fraction": experiment.images.label_fraction("probe"),
         "step": step,
     }
 
@@ -107,11 +107,11 @@ def probe(experiment: Experiment) -> dict[str, Any]:
 def _probe(experiment: Experiment, variant: str, step: int, params, model_state):
     meta = experiment.meta(step)
     experiment.forget_if_stale("probe", variant, meta)
-    labelled = experiment.labelled("probe")
+    labelled = experiment.images.labelled("probe")
     fitted = _Fit(
         experiment,
         experiment.features(params, model_state, labelled),
-        experiment.features(params, model_state, experiment.test),
+        experiment.features(params, model_state, experiment.images.test),
     )
     state, _ = fit(
         experiment.workdir,
@@ -132,10 +132,10 @@ def _probe(experiment: Experiment, variant: str, step: int, params, model_state)
 
 def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, float]:
     """kNN and probe on h in the middle of pretraining; leaves nothing on disk."""
-    bank = experiment.features(params, model_state, experiment.train, ("h",))
-    test = experiment.features(params, model_state, experiment.test, ("h",))
+    bank = experiment.features(params, model_state, experiment.images.train, ("h",))
+    test = experiment.features(params, model_state, experiment.images.test, ("h",))
     features, labels = bank
-    chosen = experiment.labelled_indices("probe")
+    chosen = experiment.images.labelled_indices("probe")
     fitted = _Fit(experiment, ({"h": features["h"][chosen]}, labels[chosen]), test)
     params = train_quietly(
         fitted.init,
@@ -156,8 +156,8 @@ def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, f
 def knn(experiment: Experiment) -> dict[str, Any]:
     """Stage `knn`: the test images' nearest labelled training images, by h."""
     step, params, model_state = experiment.pretrained
-    bank = experiment.features(params, model_state, experiment.train, ("h",))
-    test = experiment.features(params, model_state, experiment.test, ("h",))
+    bank = experiment.features(params, model_state, experiment.images.train, ("h",))
+    test = experiment.features(params, model_state, experiment.images.test, ("h",))
     return {"top1": _knn_accuracy(experiment, bank, test), "step": step}
 
 
@@ -170,6 +170,6 @@ def _knn_accuracy(experiment: Experiment, bank: Features, test: Features) -> flo
         jnp.asarray(labels[known]),
         k=experiment.config.knn.k,
         temperature=experiment.config.knn.temperature,
-        num_classes=experiment.train.num_classes,
+        num_classes=experiment.images.train.num_classes,
     )
     return float((np.asarray(found) == expected)[expected >= 0].mean())

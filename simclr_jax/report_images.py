@@ -30,7 +30,7 @@ def of_encoder(experiment: Experiment) -> list[str]:
 
 
 def _neighbours(experiment: Experiment, found: gallery.Gallery) -> str:
-    train, test = experiment.train, experiment.test
+    train, test = experiment.images.train, experiment.images.test
     own = test.labels[found.queries][:, None]
     labels = train.labels[found.neighbours]
     known = (own >= 0) & (labels >= 0)
@@ -59,7 +59,7 @@ def _neighbours(experiment: Experiment, found: gallery.Gallery) -> str:
 
 def _rows(experiment, found: gallery.Gallery, chosen, known, right) -> str:
     """The queries `chosen` and their neighbours, each marked right or wrong."""
-    train, test = experiment.train, experiment.test
+    train, test = experiment.images.train, experiment.images.test
     chosen = list(chosen)
     queries = gallery.images(test, found.queries[chosen])
     neighbours = iter(gallery.images(train, found.neighbours[chosen].ravel()))
@@ -94,7 +94,7 @@ def _labelled_image(pixels: np.ndarray, name: str, kind: str, title: str = "") -
 def _map(experiment: Experiment, found: gallery.Gallery) -> str:
     if not len(found.mapped):
         return ""
-    test = experiment.test
+    test = experiment.images.test
     labels, names = test.labels[found.mapped], test.class_names
     colours = figures.class_colours(len(names))
     by_point = [colours[label] if label >= 0 else "#808080" for label in labels]

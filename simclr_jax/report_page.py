@@ -64,7 +64,7 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
         return f"{network} on {config.data.name}, seed {config.seed}."
     return (
         f"{network}, pretrained by {config.method.name} without labels on "
-        f"{experiment.unlabelled.num_examples:,} images of {config.data.name}: "
+        f"{experiment.images.unlabelled.num_examples:,} images of {config.data.name}: "
         f"{results['pretrain']['epochs']:.4g} epochs, seed {config.seed}."
     )
 

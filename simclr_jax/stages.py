@@ -66,9 +66,11 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
     if _holds(experiment, stage):
         return False
     if set(config.stages) - {"pretrain", "report"} or config.probe.every_epochs:
-        experiment.require_labels()
+        experiment.images.require_labels()
     if config.finetune.label_file and set(config.stages) & set(FROM_LABELS):
-        experiment.labelled_indices("finetune")  # names are read before hours of work
+        experiment.images.labelled_indices(
+            "finetune"
+        )  # names are read before hours of work
     result = _STAGES[stage](experiment)
     workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
     return True

@@ -79,13 +79,13 @@ def test_exactly_the_listed_images_with_their_labels(folders, listed, kind, stre
     picked = []
     for seed in (0, 1):
         run = experiment(settings(folders[kind], listed, seed=seed, **fields))
-        source = run.labelled("finetune")
+        source = run.images.labelled("finetune")
         assert isinstance(source, data.Stream if streaming else data.Resident)
         picked.append(all_numbers(source))
         # The probe has a fraction of its own.
-        assert run.labelled("probe").num_examples == TRAIN
-        assert run.label_fraction("probe") == 1
-        assert run.label_fraction("finetune") == 5 / 40
+        assert run.images.labelled("probe").num_examples == TRAIN
+        assert run.images.label_fraction("probe") == 1
+        assert run.images.label_fraction("finetune") == 5 / 40
     assert picked[0] == picked[1]  # the list, not the seed, decides
     assert sorted(picked[0]) == sorted(LISTED)
     # Distillation's labelled images are the same: an epoch of them in one batch.
@@ -114,14 +114,14 @@ def test_the_limit_cuts_what_may_be_listed(folders, tmp_path):
     path = tmp_path / "listed.txt"
     path.write_text("\n".join(stored[2:6]))
     config = settings(folders["tfrecord"], str(path), **{"data.limit": 8})
-    assert experiment(config).label_fraction("finetune") == 4 / 8
+    assert experiment(config).images.label_fraction("finetune") == 4 / 8
     config.data.limit = 4
     message = rf"2 of the 4 images .*listed\.txt .*, first {stored[4]};"
     with pytest.raises(RequestError, match=message):
-        experiment(config).labelled("finetune")
+        experiment(config).images.labelled("finetune")
     # It is of the pretraining images: where those are another split, all may be.
     config.data.pretrain_split = "test"
-    assert experiment(config).label_fraction("finetune") == 4 / 40
+    assert experiment(config).images.label_fraction("finetune") == 4 / 40
 
 
 def test_without_a_list_no_names_are_read(folders, monkeypatch):
@@ -129,7 +129,7 @@ def test_without_a_list_no_names_are_read(folders, monkeypatch):
         raise AssertionError("names were read")
 
     monkeypatch.setattr(data, "file_names", names)
-    source = experiment(settings(folders["tfrecord"], "")).labelled("finetune")
+    source = experiment(settings(folders["tfrecord"], "")).images.labelled("finetune")
     np.testing.assert_array_equal(np.bincount(source.labels), [2] * 10)
 
 

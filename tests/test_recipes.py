@@ -23,9 +23,10 @@ from simclr_jax import (
 from simclr_jax import config as config_lib
 from simclr_jax.classify import Network
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment import Experiment, _matching, view
+from simclr_jax.experiment import Experiment, view
 from simclr_jax.fields import RULES
 from simclr_jax.methods import moco
+from simclr_jax.restored import matching
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
@@ -252,15 +253,15 @@ def test_checkpoints_are_matched_by_shape():
     want = {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32), "none": {}}
     want["cursor"] = jax.ShapeDtypeStruct((), jnp.int32)
     stored = {"encoder": {"kernel": np.ones((2, 3)), "cursor": np.ones(())}}
-    found = _matching(want, stored, "encoder")
+    found = matching(want, stored, "encoder")
     np.testing.assert_array_equal(found["kernel"], 1)
     assert found["none"] == {}
     stored["encoder"]["kernel"] = np.ones((3, 3))
     with pytest.raises(RequestError, match=r"encoder\.kernel is \(3, 3\).*\(2, 3\)"):
-        _matching(want, stored, "encoder")
+        matching(want, stored, "encoder")
     del stored["encoder"]["kernel"]
     with pytest.raises(RequestError, match=r"no encoder\.kernel"):
-        _matching(want, stored, "encoder")
+        matching(want, stored, "encoder")
 
 
 def test_results_of_an_earlier_step_are_marked():
