@@ -19,16 +19,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import jax
+import jax.numpy as jnp
+
 import launch
-
-launch.set_cpu_flags()
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-
-from simclr_jax import methods  # noqa: E402
-from simclr_jax.encoders import ResNet  # noqa: E402
-from simclr_jax.heads import Projector  # noqa: E402
+from simclr_jax import methods
+from simclr_jax.encoders import ResNet
+from simclr_jax.heads import Projector
 
 # (batch, microbatch or None, remat)
 _PLAIN = [(n, None, False) for n in (64, 128, 256, 512, 1024)]
@@ -113,6 +110,7 @@ def _programs(value: Any) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default=",".join(CASES))
+    launch.set_cpu_flags()  # XLA reads them when first used
     for name in parser.parse_args().cases.split(","):
         fields, settings = CASES[name]
         for batch, microbatch, remat in settings:

@@ -29,20 +29,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import launch  # noqa: E402
+import jax
+import numpy as np
+from jax.extend.core import Literal
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-launch.set_cpu_flags()
-
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-from jax.extend.core import Literal  # noqa: E402
-from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
-from memory import flops, forward, gradient  # noqa: E402
-
-from configs import simclrv2  # noqa: E402
-from simclr_jax import optim  # noqa: E402
+import launch
+from benchmarks.memory import flops, forward, gradient
+from configs import simclrv2
+from simclr_jax import optim
 
 RESULTS = Path(__file__).parent / "results/scale.jsonl"
 DEVICES = 32
@@ -203,6 +200,7 @@ def main() -> None:
     parser.add_argument("--microbatch", type=int, help="of the sizes to compile")
     parser.add_argument("--table", action="store_true")
     request = parser.parse_args()
+    launch.set_cpu_flags()  # XLA reads them when first used
     jax.config.update("jax_num_cpu_devices", DEVICES)
     wanted = [(name, "program", None) for name in request.sizes.split(",") if name] + [
         (name, "compiler", request.microbatch)
