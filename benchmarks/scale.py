@@ -168,8 +168,9 @@ def table() -> str:
     """The lines as a table in Markdown."""
     lines = [
         "| network | encoder, M | with head, M | weights, gradient, momentum, GiB | "
-        "step, PFLOP | per image, GFLOP | kept, GiB | plan, GiB | plan / kept |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "step, PFLOP | per image, GFLOP | kept, GiB | plan, GiB | plan / kept | "
+        "plan, 16 at a time, GiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     records = read()
     for name in SIZES:
@@ -177,7 +178,10 @@ def table() -> str:
             continue
         x = records[name, "program", None]
         state = (2 * x["parameter_bytes"] + x["optimizer_bytes"]) / GIB
-        plan = records.get((name, "compiler", None), {}).get("temporaries_gib")
+        plan, in_pieces = (
+            records.get((name, "compiler", microbatch), {}).get("temporaries_gib")
+            for microbatch in (None, 16 * DEVICES)
+        )
         cells = (
             name.replace("_", " ").replace("sk", "SK"),
             f"{x['encoder_parameters'] / 1e6:.1f}",
@@ -188,6 +192,7 @@ def table() -> str:
             f"{x['kept_gib']:.1f}",
             f"{plan:.1f}" if plan else "",
             f"{plan / x['kept_gib']:.2f}" if plan else "",
+            f"{in_pieces:.1f}" if in_pieces else "",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
