@@ -167,7 +167,7 @@ def read() -> dict[tuple[str, str, int | None], dict[str, Any]]:
 def table() -> str:
     """The lines as a table in Markdown."""
     lines = [
-        "| network | encoder, M | with head, M | weights, gradient, momentum, GiB | "
+        "| network | encoder, M | with head, M | LARS's state, GiB | "
         "step, PFLOP | per image, GFLOP | kept, GiB | plan, GiB | plan / kept | "
         "plan, 16 at a time, GiB |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -177,7 +177,6 @@ def table() -> str:
         if (name, "program", None) not in records:
             continue
         x = records[name, "program", None]
-        state = (2 * x["parameter_bytes"] + x["optimizer_bytes"]) / GIB
         plan, in_pieces = (
             records.get((name, "compiler", microbatch), {}).get("temporaries_gib")
             for microbatch in (None, 16 * DEVICES)
@@ -186,7 +185,7 @@ def table() -> str:
             name.replace("_", " ").replace("sk", "SK"),
             f"{x['encoder_parameters'] / 1e6:.1f}",
             f"{x['parameters'] / 1e6:.1f}",
-            f"{state:.2f}",
+            f"{x['optimizer_bytes'] / GIB:.2f}",
             f"{x['step_pflop']:.3f}",
             f"{x['step_pflop'] * 1e6 / setting(name)['batch']:.1f}",
             f"{x['kept_gib']:.1f}",
