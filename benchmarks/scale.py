@@ -17,7 +17,7 @@ them.
   whole batch, gradients; both views), scans as often as they run, without the zeros of
   strided convolutions' gradients.
 - kept: bytes of the distinct arrays that autodiff keeps from the forward pass for the
-  backward pass, parameters and images apart, an array that repeats another counted as
+  backward pass, the program's inputs apart, an array that repeats another counted as
   that other; a device has 1/32 of them. See `kept`.
 - temporaries: `compiled.memory_analysis()` per device. On a CPU: a GPU's plan differs.
 """
