@@ -19,16 +19,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import jax
+import jax.numpy as jnp
+
 import launch
-
-launch.set_cpu_flags()
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-
-from simclr_jax import methods  # noqa: E402
-from simclr_jax.encoders import ResNet  # noqa: E402
-from simclr_jax.heads import Projector  # noqa: E402
+from simclr_jax import methods
+from simclr_jax.encoders import ResNet
+from simclr_jax.heads import Projector
 
 # (batch, microbatch or None, remat)
 _PLAIN = [(n, None, False) for n in (64, 128, 256, 512, 1024)]
@@ -42,13 +39,22 @@ CASES = {
 }
 
 
-def gradient(depth: int, size: int, batch: int, microbatch: int | None, remat: bool):
-    """(the step's function, abstract arguments)."""
+def forward(
+    depth: int,
+    size: int,
+    batch: int,
+    microbatch: int | None = None,
+    remat: bool = False,
+    width: float = 1,
+    sk: bool = False,
+    layers: int = 2,
+):
+    """(SimCLR's loss of params, state and two views, abstract arguments for it)."""
     stem = "cifar" if size == 32 else "imagenet"
     method = methods.make(
         "simclr",
-        ResNet(depth=depth, stem=stem, remat=remat),
-        projector=Projector(dim=128),
+        ResNet(depth=depth, width=width, sk=sk, stem=stem, remat=remat),
+        projector=Projector(layers=layers, dim=128),
         microbatch=microbatch,
     )
     key = jax.random.key(0)
@@ -56,17 +62,24 @@ def gradient(depth: int, size: int, batch: int, microbatch: int | None, remat: b
     params, state = jax.eval_shape(lambda: method.init(key, blank))
     view = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
 
-    def step(params, state, a, b):
-        def loss(params):
-            return method.loss(params, state, key, (a, b))
+    def loss(params, state, a, b):
+        return method.loss(params, state, key, (a, b))
 
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    return step, (params, state, view, view)
+    return loss, (params, state, view, view)
 
 
-def flops(jaxpr: Any) -> float:
-    """Multiplications and additions of all products and convolutions in a jaxpr."""
+def gradient(**fields):
+    """(the step's function, abstract arguments); the fields are those of `forward`."""
+    loss, arguments = forward(**fields)
+    return jax.value_and_grad(loss, has_aux=True), arguments
+
+
+def flops(jaxpr: Any, zeros: bool = True) -> float:
+    """Multiplications and additions of all products and convolutions in a jaxpr.
+
+    A strided convolution's gradient by its input is a convolution of that gradient with
+    zeros put between: `zeros=False` leaves the products with those out. Padding counts.
+    """
     total = 0.0
     for equation in jaxpr.eqns:
         name, inputs = equation.primitive.name, equation.invars
@@ -78,10 +91,12 @@ def flops(jaxpr: Any) -> float:
         elif name == "conv_general_dilated":
             numbers = equation.params["dimension_numbers"]
             kernel = inputs[1].aval
-            total += 2 * out.size * kernel.size / kernel.shape[numbers.rhs_spec[0]]
+            count = 2 * out.size * kernel.size / kernel.shape[numbers.rhs_spec[0]]
+            spread = 1 if zeros else math.prod(equation.params["lhs_dilation"])
+            total += count / spread
         times = equation.params.get("length", 1) if name == "scan" else 1
         inner = [x for value in equation.params.values() for x in _programs(value)]
-        total += times * sum(flops(program) for program in inner)
+        total += times * sum(flops(program, zeros) for program in inner)
     return total
 
 
@@ -95,6 +110,7 @@ def _programs(value: Any) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default=",".join(CASES))
+    launch.set_cpu_flags()  # XLA reads them when first used
     for name in parser.parse_args().cases.split(","):
         fields, settings = CASES[name]
         for batch, microbatch, remat in settings:
