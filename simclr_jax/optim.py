@@ -1,7 +1,7 @@
 """Optimizers and learning rates: plain arguments in, an optax transformation out.
 
-There is one weight-decay mask, `decay_mask`, for every optimizer; LARS takes it for
-its trust ratio as well. Steps are optimizer updates, counted from 0.
+There is one weight-decay mask, `decay_mask`, for every optimizer; LARS's trust ratio
+leaves out classifiers too (`trust_mask`). Steps are optimizer updates, counted from 0.
 
     tx, schedule = make("lars", lr=0.075, lr_scaling="sqrt", batch_size=512,
                         weight_decay=1e-6, schedule="cosine", warmup_steps=980,
@@ -9,6 +9,7 @@ its trust ratio as well. Steps are optimizer updates, counted from 0.
 """
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -19,9 +20,12 @@ OPTIMIZERS = ("adam", "adamw", "lars", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 LR_SCALINGS = ("none", "linear", "sqrt")
 
+# Linear classifiers on top of a network, by their place in the parameters.
+_CLASSIFIERS = re.compile(r"classifier|online_probe|h|z|head_\d+")
+
 
 def decay_mask(params: Any) -> Any:
-    """Which parameters take weight decay and LARS's trust ratio: the kernels.
+    """Which parameters take weight decay: the kernels.
 
     The rule: a leaf of two or more dimensions whose own name is neither `bias` nor
     `scale`. That leaves out every bias and both parameters of every normalisation
@@ -43,6 +47,28 @@ def decay_mask(params: Any) -> Any:
         return leaf.ndim >= 2 and name not in ("bias", "scale")
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def trust_mask(params: Any) -> Any:
+    """Which parameters take LARS's trust ratio: the kernels but for linear classifiers.
+
+    SimCLR's code leaves its supervised head out (`exclude_from_weight_decay`, which is
+    the trust ratio's list too). A classifier starts at zero, where a step in proportion
+    to its norm leads nowhere.
+
+    Args:
+      params: as for `decay_mask`; classifiers are what stands under "classifier",
+        "online_probe" or, in a probe, the level's name ("h", "head_1", ..., "z").
+
+    Returns:
+      The same tree with a bool per leaf.
+    """
+
+    def is_adapted(path, decayed):
+        top = jax.tree_util.keystr(path[:1], simple=True)
+        return decayed and not _CLASSIFIERS.fullmatch(top)
+
+    return jax.tree_util.tree_map_with_path(is_adapted, decay_mask(params))
 
 
 def make_schedule(
@@ -126,8 +152,9 @@ def make(
     - adam: decay added to the gradient (L2), then Adam.
     - adamw: decay added to Adam's direction (arXiv:1711.05101), times the lr.
     - sgd: decay added to the gradient, then momentum, times the lr.
-    - lars: decay added to the gradient; kernels' sum times 0.001 ||w|| / ||sum||; times
-      the lr, then momentum, as SimCLR's own (arXiv:1708.03888, "classic momentum").
+    - lars: decay added to the gradient; the sum times 0.001 ||w|| / ||sum|| for the
+      kernels of `trust_mask`; times the lr, then momentum, as SimCLR's own
+      (arXiv:1708.03888, "classic momentum").
 
     Args:
       name: one of OPTIMIZERS.
@@ -173,7 +200,7 @@ def _transformation(
             weight_decay=weight_decay,
             # Left alone, optax decays and adapts every leaf.
             weight_decay_mask=decay_mask,
-            trust_ratio_mask=decay_mask,
+            trust_ratio_mask=trust_mask,
             momentum=momentum,
             nesterov=nesterov,
         )

@@ -142,6 +142,51 @@ def test_lars_moves_parameters_and_gradients_that_are_zero():
     assert all((u == 0.0).all() for u in updates.values())
 
 
+@pytest.mark.parametrize(
+    "name, adapted",
+    [("classifier", False), ("online_probe", False), ("head_1", False), ("z", False)]
+    + [("encoder", True), ("Dense_0", True), ("projector", True)],
+)
+def test_lars_adapts_networks_and_not_classifiers(name, adapted):
+    """google-research/simclr, model_util.py: `head_supervised` is excluded."""
+    params = {name: {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.ones(2)}}
+    grads = jax.tree.map(jnp.ones_like, params)
+    tx, _ = optim.make("lars", lr=0.5, momentum=0.0, total_steps=10)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    # ||w|| / ||g|| = 3.
+    expected = -0.5 * (0.001 * 3 if adapted else 1)
+    np.testing.assert_allclose(updates[name]["kernel"], expected, rtol=1e-6)
+    np.testing.assert_array_equal(updates[name]["bias"], -0.5)
+    assert optim.decay_mask(params)[name] == {"kernel": True, "bias": False}
+
+
+def test_lars_fits_a_classifier_that_starts_at_zero():
+    """Of separable features, at the rate of SimCLRv2's fine-tuning."""
+    features = jnp.eye(10)
+    params = {"classifier": {"kernel": jnp.zeros((10, 10)), "bias": jnp.zeros(10)}}
+    tx, _ = optim.make(
+        "lars", lr=0.16, schedule="cosine", total_steps=720, momentum=0.9
+    )
+
+    def loss(params):
+        layer = params["classifier"]
+        logits = features @ layer["kernel"] + layer["bias"][None]
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits, jnp.arange(10)
+        ).mean()
+
+    @jax.jit
+    def trained():
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), length=720)[0][0]
+
+    assert loss(trained()) < 0.2 < loss(params)  # ln 10 = 2.3 at zero
+
+
 def adam(lr, weight_decay, *, decoupled):
     """arXiv:1412.6980 algorithm 1; arXiv:1711.05101 algorithm 2 has both decays."""
 
