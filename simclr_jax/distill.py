@@ -159,7 +159,6 @@ def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, 
 def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:
     """Unlabelled and labelled images turn by turn, with the teacher's weights."""
     config = experiment.config.distill
-    labelled = experiment.images.labelled("finetune")
 
     def batches(done: int) -> Iterator[dict[str, Any]]:
         unlabelled = experiment.images.unlabelled.batches(
@@ -167,7 +166,7 @@ def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterat
         )
         if not config.label_weight:
             return ({"unlabelled": x, "teacher": teacher.variables} for x in unlabelled)
-        few = labelled.batches(
+        few = experiment.images.labelled("finetune").batches(
             config.label_batch_size,
             seed=experiment.order("distill_labels"),
             start=done,

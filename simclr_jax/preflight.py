@@ -9,7 +9,7 @@ from simclr_jax import checkpoint, data, label_file
 from simclr_jax.config import Config
 from simclr_jax.errors import RequestError
 from simclr_jax.fields import TEACHERS
-from simclr_jax.workdir import checkpoints
+from simclr_jax.workdir import checkpoints, results
 
 # Stages that use the newest pretraining checkpoint; a later one makes them out of date.
 FROM_CHECKPOINT = ("knn", "probe", "finetune")
@@ -99,6 +99,17 @@ def _check_distill(
     meta = checkpoint.read_meta(folder)
     if meta is None:
         raise RequestError(no_teacher(config, folder))
+    teacher = Path(fields.teacher or workdir).expanduser()
+    if fields.teacher_stage not in results(teacher):
+        raise RequestError(
+            f"config.distill.teacher: stage {fields.teacher_stage} in {teacher} is not "
+            "finished; run its own command again first"
+        )
+    if "num_classes" not in meta:
+        raise RequestError(
+            f"config.distill.teacher: the network in {folder} was made before there "
+            "was distillation; train it again in another workdir"
+        )
     if meta["num_classes"] != info.num_classes:
         raise RequestError(
             f"config.distill.teacher: the network in {folder} has "

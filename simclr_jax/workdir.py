@@ -47,6 +47,12 @@ def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
     return path / "stages" / stage / variant / "checkpoints"
 
 
+def results(path: Path) -> dict[str, Any]:
+    """results.json as it stands; empty before the first stage ends."""
+    path = path / "results.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 class Workdir:
     """One run's folder, locked while it is open.
 
@@ -120,9 +126,7 @@ class Workdir:
     # Results ----------------------------------------------------------------
 
     def results(self) -> dict[str, Any]:
-        """results.json as it stands; empty before the first stage ends."""
-        path = self.path / "results.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return results(self.path)
 
     def add_result(self, stage: str, result: dict[str, Any], config: Config):
         """Sets `stage` in results.json, beside what was run and on what."""

@@ -1,6 +1,7 @@
 """Distillation: its loss against NumPy, no gradient into the teacher, whole runs."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from tiny import ROOT, TinyEncoder, launch, recipe, squares, write_npz
+from tiny_recipe import get_config
 
 from configs import common
 from simclr_jax import augment, checkpoint, distill, methods, train
@@ -16,6 +18,7 @@ from simclr_jax.classify import Network
 from simclr_jax.experiment import Experiment
 from simclr_jax.heads import Projector
 from simclr_jax.workdir import Workdir
+from simclr_jax.workdir import checkpoints as workdir_checkpoints
 
 KEY = jax.random.key(0)
 WHOLE = augment.View(
@@ -242,6 +245,54 @@ def test_the_student_of_an_earlier_teacher_is_dropped(tmp_path, changed, kept):
     assert checkpoint.steps(folder) == ([2] if kept else [])
     assert bool(workdir.metrics()) == kept
     workdir.close()
+
+
+def test_an_unfinished_teacher_is_refused(npz, tmp_path):
+    """A signal leaves a checkpoint of a network that is half trained."""
+    teacher = tmp_path / "teacher"
+    folder = workdir_checkpoints(teacher, "finetune", "pretrained")
+    made = {"num_classes": 4, "source_step": 8}
+    checkpoint.save(folder, 2, {"params": {"w": jnp.ones(2)}}, made)
+    done = launch(
+        *recipe(npz),
+        "--config.stages=('distill',)",
+        f"--config.distill.teacher={teacher}",
+        f"--workdir={tmp_path / 'run'}",
+        *STUDENT,
+    )
+    assert done.returncode == 2
+    message = f"config.distill.teacher: stage finetune in {teacher} is not finished"
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_distillation_goes_on_with_both_kinds_of_images(npz):
+    config = get_config()
+    config.data.path = str(npz)
+    config.distill.label_weight = 0.5
+    config.distill.batch_size, config.distill.label_batch_size = 16, 4
+    run: Any = Experiment(config, None, None)  # type: ignore[arg-type]
+    teacher: Any = SimpleNamespace(variables=None)
+    batches = distill._batches(run, teacher)
+    whole, resumed = batches(0), batches(3)
+    skipped = [next(whole) for _ in range(3)]
+    for kind in ("unlabelled", "labelled"):
+        index = [np.asarray(batch[kind]["index"]) for batch in skipped]
+        assert not np.array_equal(index[0], index[1])
+    expected, found = next(whole), next(resumed)
+    for kind in ("unlabelled", "labelled"):
+        np.testing.assert_array_equal(expected[kind]["index"], found[kind]["index"])
+
+
+def test_an_images_logits_in_evaluation_are_its_own(pair):
+    """By running statistics: what else is in the batch changes nothing."""
+    _, (network, params, state) = pair
+    images = jax.random.uniform(KEY, (6, 16, 16, 3))
+    together, after = network.logits(params, state, images, train=False)
+    alone, _ = network.logits(params, state, images[:1], train=False)
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-5, atol=1e-5)
+    for old, new in zip(*map(jax.tree.leaves, (state, after)), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_a_student_of_another_workdirs_student(whole, npz, tmp_path):

@@ -144,8 +144,10 @@ def test_lars_moves_parameters_and_gradients_that_are_zero():
 
 @pytest.mark.parametrize(
     "name, adapted",
-    [("classifier", False), ("online_probe", False), ("head_1", False), ("z", False)]
-    + [("encoder", True), ("Dense_0", True), ("projector", True)],
+    [
+        *((name, False) for name in ("classifier", "online_probe", "h", "head_1", "z")),
+        *((name, True) for name in ("encoder", "Dense_0", "projector")),
+    ],
 )
 def test_lars_adapts_networks_and_not_classifiers(name, adapted):
     """google-research/simclr, model_util.py: `head_supervised` is excluded."""
