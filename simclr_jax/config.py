@@ -7,7 +7,7 @@ fields at once is here. A message names the field, the value and what would be a
 import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -89,6 +89,32 @@ def method_options(config: Config) -> dict[str, Any]:
     """What the recipe sets of the method's options."""
     items = config.method.items()
     return {k: v for k, v in items if k != "name" and v is not None}
+
+
+def leave_recipes_method(config: Config, given: Container[str]) -> None:
+    """Unsets what a recipe chose for its own method and another one does not take.
+
+    For a method named on the command line: `config.method.temperature` of a SimCLR
+    recipe says nothing about BYOL. What is itself on the command line stays, to be
+    used or refused.
+
+    Args:
+      given: the fields on the command line, as "method.name".
+    """
+    name = config.method.name
+    try:
+        options, predictor = methods.defaults(name), methods.has_predictor(name)
+    except ValueError:
+        return  # no such method; `validate` says so
+    for option, value in method_options(config).items():
+        if f"method.{option}" in given:
+            continue
+        alone = {option: value} if option in options else {}
+        refused = methods.problem(name, config.batch_size, None, **alone)
+        if not alone or (refused and refused[0] == f"method.{option}"):
+            config.method[option] = None
+    if not predictor and "predictor.hidden" not in given:
+        config.predictor.hidden = None
 
 
 def _validate_method(config: Config) -> None:

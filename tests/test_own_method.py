@@ -3,49 +3,12 @@
 import json
 
 import pytest
-from tiny import launch, recipe, write_npz
+from tiny import ROOT, launch, recipe, write_npz
 
 from simclr_jax import methods
 
-# SimSiam (arXiv 2011.10566) without its predictor's extras: under 40 lines.
-SIMSIAM = """
-import jax
-from simclr_jax.heads import Predictor
-from simclr_jax.losses import byol_regression
-from simclr_jax.methods import Method, _network
-
-
-def simsiam(encoder, *, projector, predictor=None, microbatch=None, weight=1.0):
-    head = predictor or Predictor(hidden=32)
-
-    def init(key, images):
-        params, stats = _network.init(key, encoder, projector, images)
-        z = _network.embed(encoder, projector, params, stats, images)["z"]
-        variables = head.init(key, z, train=False)
-        params["predictor"] = variables["params"]
-        return params, {"batch_stats": stats | {"predictor": variables["batch_stats"]}}
-
-    def loss(params, model_state, key, views, index=None, features=False):
-        def apply(images, stats):
-            (h, z), new = _network.forward(encoder, projector, params, stats, images)
-            p, new["predictor"] = _network.run_part(head, params, stats, "predictor", z)
-            return (h, z, p), new
-
-        stats = model_state["batch_stats"]
-        ((h, z_a, p_a), (_, z_b, p_b)), stats = _network.encode(
-            apply, views, stats, microbatch=microbatch)
-        z_a, z_b = jax.lax.stop_gradient((z_a, z_b))
-        value = weight * (byol_regression(p_a, z_b) + byol_regression(p_b, z_a)).mean()
-        metrics = {"embedding_std": _network.embedding_std(z_a)}
-        metrics |= {"h": jax.lax.stop_gradient(h)} if features else {}
-        return value, ({"batch_stats": stats}, metrics)
-
-    def embed(params, state, images):
-        stats = state["batch_stats"]
-        return _network.embed(encoder, projector, params, stats, images)
-
-    return Method(init, loss, lambda params, state, progress: state, embed)
-"""
+# SimSiam (arXiv 2011.10566), as CONTRIBUTING.md walks through it.
+SIMSIAM = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
 # A recipe that sets an option of it; the command line can change what a recipe has.
 RECIPE = """
 from tests.tiny_recipe import get_config as tiny

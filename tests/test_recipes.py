@@ -11,6 +11,7 @@ from tiny import ROOT, launch
 from tiny_tfds import write_tfds
 
 from configs import common
+from launch import parse
 from simclr_jax import (
     augment,
     data,
@@ -44,6 +45,24 @@ def load(name):
     file, _, variant = name.partition(":")
     module = importlib.import_module(f"configs.{file}")
     return module, module.get_config(*filter(None, [variant]))
+
+
+@pytest.mark.parametrize("name", sorted({*RECIPES} - {*SWEEPS, "random_target"}))
+@pytest.mark.parametrize("method", ["simclr", "moco", "byol"])
+def test_every_recipe_takes_another_method_by_its_name(name, method):
+    """Its own method's options go with its method; the command line's stay."""
+    file, colon, variant = name.partition(":")
+    flags = [f"--config={ROOT}/configs/{file}.py{colon}{variant}", "--workdir=none"]
+    changes = [f"--config.method.name={method}", "--config.batch_size=64"]
+    changes.append("--config.microbatch=0")
+    if method == "moco":
+        changes.append("--config.method.bn_groups=8")
+    config = parse(["launch.py", *flags, *changes]).config
+    config_lib.validate(config, common.get_config())
+    if method == "byol":
+        config = parse(["", *flags, *changes, "--config.method.temperature=0.1"]).config
+        with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
+            config_lib.validate(config, common.get_config())
 
 
 @pytest.mark.parametrize("name", RECIPES)
