@@ -108,8 +108,9 @@ def get_config() -> Any:
     config.encoder.width = 1.0  # times 64 channels in the first stage
     config.encoder.sk = False  # selective kernels, ResNet-D stem (SimCLRv2)
     config.encoder.stem = "imagenet"  # imagenet (7x7/2, pool) | cifar (3x3/1)
-    # simclr (He kernels, each residual block starts as its shortcut) | pytorch (as
-    # torch.nn layers start): matters in short trainings, see encoders.INITS.
+    # simclr (He kernels, each residual block starts as its shortcut) | torchvision (He
+    # kernels) | pytorch (as torch.nn layers start): matters in short trainings, see
+    # encoders.INITS.
     config.encoder.init_scheme = "simclr"
 
     config.projector = ConfigDict()

@@ -12,8 +12,11 @@ google-research/simclr lists in imagenet_subsets). **Not run here**: it wants
 many GPUs' worth of time. `microbatch` computes the large batches piece by piece with
 BatchNorm per piece, where the papers normalise over all devices' images.
 
-Where this differs from the papers in any variant: images are stored at 256 pixels and
-stream through tf.data; the probe is a logistic regression on standardised features of
+Where this differs from the papers in any variant: images are stored as their central
+square at 256 pixels (`data.stored_size`), so that crops never see what lies beside it
+and small ones are enlarged, and stream through tf.data; pixels are in [0, 1], not
+standardised; MoCo's weight decay reaches kernels only, its code's all parameters; the
+probe is a logistic regression on standardised features of
 centre crops (no augmentation), so the papers' learning rates, made for raw features, do
 not carry over and the rates here are untuned; fine-tuning takes the rate below, where
 the BYOL paper chose among five on held-out images.
@@ -107,6 +110,7 @@ def _moco_common(config):
         "sgd", 0.03, lr_scaling="linear", weight_decay=1e-4
     )
     config.augment.crop_scale = (0.2, 1.0)
+    config.encoder.init_scheme = "torchvision"
     # The paper's probe drops by tenths at epochs 60 and 80 of 100 (and starts at 30).
     # It has no fine-tuning on few labels: SimCLR's stands in.
     _probe(config, epochs=100, batch_size=256, schedule="step")
@@ -136,7 +140,9 @@ def _byol(config):
     config.finetune.batch_size = 1024
     config.finetune.epochs = 50
     config.finetune.optimizer.lr_scaling = "none"
-    config.published.source = "published: BYOL, 1000 epochs, batch 4096"
+    config.published.source = (
+        "published: BYOL, 1000 epochs, batch 4096; fine-tuned on 10 % of the labels"
+    )
     config.published.rows = (
         ("probe pretrained", 74.3, None),
         ("finetune pretrained", 68.8, None),

@@ -128,7 +128,9 @@ def _validate_method(config: Config) -> None:
             )
     if config.predictor.hidden and not methods.has_predictor(name):
         raise RequestError(f"config.predictor.hidden: {name} has no predictor")
-    if config.probe.target and not _has_target(options | given):
+    # Of a method in a file only its state says so: `pretrain` asks.
+    known = not name.endswith(".py")
+    if known and config.probe.target and not _has_target(options | given):
         raise RequestError(f"config.probe.target: {name} here has no target network")
     refused = methods.problem(
         name, config.batch_size, config.microbatch or None, **given

@@ -38,6 +38,11 @@ INITS = {
         nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         nn.initializers.zeros,
     ),
+    # torchvision's ResNet, as MoCo's code: He over fan-out, every block takes part.
+    "torchvision": (
+        nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        nn.initializers.ones,
+    ),
     # What torch.nn's own layers start from, as in most small-GPU code: smaller kernels,
     # and blocks that take part from the first step.
     "pytorch": (

@@ -104,7 +104,8 @@ RULES: dict[str, Rule] = {
     "seed": rules.integer(0, 2**32 - 1),
     "stages": _stages,
     "batch_size": rules.integer(2),
-    "microbatch": rules.integer(0),
+    # BatchNorm of one image's row is no more than its bias.
+    "microbatch": lambda v: None if v == 0 or v >= 2 else "0 or at least 2",
     "epochs": rules.integer(1),
     "max_steps": rules.integer(0),
     "precision": rules.one_of(PRECISIONS),

@@ -1,5 +1,6 @@
 """Stage `pretrain`: trains encoder and projector without labels."""
 
+import inspect
 import math
 import statistics
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from simclr_jax import augment, probe
+from simclr_jax.errors import RequestError
 from simclr_jax.experiment import Experiment
 from simclr_jax.fit import fit
 from simclr_jax.heads import Classifier
@@ -29,7 +31,7 @@ def make_loss(
     def loss_fn(params, model_state, key, batch):
         key_views, key_method = jax.random.split(key)
         pair = augment.two_views(key_views, batch["image"], views=views, size=size)
-        # Asked for only where it is used: a method need not offer it.
+        # Asked for only where it is used: a method may do without (`_check_method`).
         extra = {"features": True} if num_classes else {}
         loss, (model_state, metrics) = method.loss(
             params, model_state, key_method, pair, batch["index"], **extra
@@ -79,6 +81,20 @@ def collapse_watch(threshold: float) -> Callable[[dict[str, float]], str | None]
     return watch
 
 
+def _check_method(experiment: Experiment, online: bool) -> None:
+    """Raises RequestError if a method from a file lacks what the recipe asks it for."""
+    name = experiment.config.method.name
+    parameters = inspect.signature(experiment.method.loss).parameters
+    if online and "features" not in parameters:
+        raise RequestError(
+            f"config.probe.online: the loss of {name} takes no `features`; set False"
+        )
+    if experiment.config.probe.target:
+        _, model_state = jax.eval_shape(experiment.init)
+        if "target" not in model_state:
+            raise RequestError(f"config.probe.target: {name} has no target network")
+
+
 def pretrain(experiment: Experiment) -> dict[str, Any]:
     """Runs or continues pretraining; returns results.json's `pretrain`."""
     config, source = experiment.config, experiment.images.unlabelled
@@ -89,6 +105,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     tx, schedule = experiment.optimizer("pretrain", plan, total)
     method = experiment.method
     online = config.probe.online and source.num_classes > 0
+    _check_method(experiment, online)
     num_classes = source.num_classes if online else 0
     size = config.augment.size
 

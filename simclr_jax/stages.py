@@ -68,9 +68,8 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
     if set(config.stages) - {"pretrain", "report"} or config.probe.every_epochs:
         experiment.images.require_labels()
     if config.finetune.label_file and set(config.stages) & set(FROM_LABELS):
-        experiment.images.labelled_indices(
-            "finetune"
-        )  # names are read before hours of work
+        # The list is compared with the data's names before hours of work.
+        experiment.images.labelled_indices("finetune")
     result = _STAGES[stage](experiment)
     workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
     return True

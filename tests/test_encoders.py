@@ -262,6 +262,15 @@ def test_the_pytorch_scheme_starts_as_torch_conv2d_and_batchnorm():
         ResNet(**SMALL, init_scheme="torch")
 
 
+def test_the_torchvision_scheme_is_he_over_fan_out_and_gamma_1():
+    encoder = ResNet(**SMALL, init_scheme="torchvision")
+    block = init(encoder, random_images())["params"]["stage2_block1"]
+    for layer, fan_out in [("conv1", 9 * 32), ("shortcut_conv", 32)]:
+        kernel = block[layer]["kernel"]
+        np.testing.assert_allclose(kernel.std(), (2 / fan_out) ** 0.5, rtol=0.15)
+    assert (block["bn2"]["scale"] == 1).all()
+
+
 @pytest.mark.parametrize("depth, last", [(18, 2), (50, 3)])
 def test_a_block_starts_as_its_shortcut(depth, last, monkeypatch):
     monkeypatch.setitem(DEPTHS, depth, (2, 1))

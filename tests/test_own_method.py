@@ -1,11 +1,15 @@
 """A method of one's own, in a file outside the package, trained by launch.py."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tiny import ROOT, launch, recipe, write_npz
 
-from simclr_jax import methods
+from configs import common
+from simclr_jax import methods, pretrain
+from simclr_jax.errors import RequestError
 
 # SimSiam (arXiv 2011.10566), as CONTRIBUTING.md walks through it.
 SIMSIAM = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
@@ -64,6 +68,24 @@ def test_its_options_are_its_own(tmp_path):
     assert methods.defaults(str(path)) == {"weight": 1.0}
     assert methods.has_predictor(str(path))
     assert not methods.has_predictor("simclr")
+
+
+def test_what_a_method_of_ones_own_lacks_is_said_before_it_trains():
+    def loss(params, model_state, key, views, index=None):
+        raise AssertionError("it trained")
+
+    config = common.get_config()
+    config.method.name = "mine.py"
+    run: Any = SimpleNamespace(config=config, method=SimpleNamespace(loss=loss))
+    run.init = lambda: ({}, {"batch_stats": {}})
+    with pytest.raises(RequestError, match=r"^config\.probe\.online: .* `features`"):
+        pretrain._check_method(run, online=True)
+    pretrain._check_method(run, online=False)
+    config.probe.target = True
+    with pytest.raises(RequestError, match=r"^config\.probe\.target: mine\.py has no"):
+        pretrain._check_method(run, online=False)
+    run.init = lambda: ({}, {"batch_stats": {}, "target": {}})
+    pretrain._check_method(run, online=False)
 
 
 @pytest.fixture(scope="module")

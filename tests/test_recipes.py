@@ -141,6 +141,89 @@ def test_cifar10_is_the_experiment_it_says_it_is():
     assert {name: fields[name] for name in expected} == expected
 
 
+# arXiv 2006.07733, section 3 and appendix; 2003.04297; 1911.05722, with their code.
+MOCO = {
+    "batch_size": 256,
+    "epochs": 200,
+    "method.momentum": 0.999,
+    "method.queue_size": 65_536,
+    "projector.dim": 128,
+    "projector.norm": False,
+    "optimizer.name": "sgd",
+    "optimizer.lr": 0.03,
+    "optimizer.weight_decay": 1e-4,
+    "encoder.init_scheme": "torchvision",
+    "augment.crop_scale": (0.2, 1.0),
+}
+PAPERS = {
+    "imagenet:byol": {
+        "batch_size": 4096,
+        "epochs": 1000,
+        "method.momentum": 0.996,
+        "projector.hidden": 4096,
+        "projector.dim": 256,
+        "predictor.hidden": 4096,
+        "optimizer.name": "lars",
+        "optimizer.lr": 0.2,
+        "optimizer.lr_scaling": "linear",
+        "optimizer.weight_decay": 1.5e-6,
+        "optimizer.warmup_epochs": 10.0,
+        "augment.saturation": 0.2,
+        "augment.hue": 0.1,
+        "augment.blur": 1.0,
+        "augment.second.blur": 0.1,
+        "augment.solarize": 0.0,
+        "augment.second.solarize": 0.2,
+    },
+    "imagenet:moco": {
+        **MOCO,
+        "method.temperature": 0.2,
+        "projector.layers": 2,
+        "projector.hidden": 2048,
+        "optimizer.schedule": "cosine",
+        "augment.jitter": 0.8,
+        "augment.hue": 0.1,
+        "augment.blur": 0.5,
+    },
+    "imagenet:moco_v1": {
+        **MOCO,
+        "method.temperature": 0.07,
+        "projector.layers": 1,
+        "optimizer.schedule": "step",
+        "augment.jitter": 1.0,
+        "augment.hue": 0.4,
+        "augment.blur": 0.0,
+    },
+    # google-research/simclr, README; arXiv 2006.10029, section 3.
+    "simclrv2": {
+        "batch_size": 4096,
+        "epochs": 800,
+        "method.temperature": 0.1,
+        "projector.layers": 3,
+        "optimizer.lr": 0.1,
+        "optimizer.lr_scaling": "sqrt",
+        "optimizer.weight_decay": 1e-4,
+        "finetune.from_layer": 1,
+        "finetune.batch_size": 1024,
+        "finetune.epochs": 60,
+        "finetune.optimizer.lr": 0.005,
+        "finetune.optimizer.lr_scaling": "sqrt",
+        "finetune.optimizer.weight_decay": 0.0,
+        "finetune.optimizer.warmup_epochs": 0.0,
+        "distill.encoder.depth": None,  # the teacher's own: self-distillation
+        "distill.temperature": 0.1,
+        "distill.epochs": 400,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_imagenet_has_the_papers_settings(name):
+    _, config = load(name)
+    fields = dict(config_lib.flatten(config))
+    assert {path: fields[path] for path in PAPERS[name]} == PAPERS[name]
+
+
 def points(name):
     """{row: its fields} of a recipe's sweep, with seed 0; every row valid."""
     _, config = load(name)

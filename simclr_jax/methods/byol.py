@@ -38,7 +38,7 @@ def byol(
       predictor: `predictor(z, train) -> [B, D]`; default `Predictor()`.
       microbatch: see `simclr_jax.methods.make`.
       momentum: tau_base; the average's momentum rises from it to 1 along half a cosine.
-        The paper's for 1,000 epochs; 0.99 for 300, 0.97 in shorter trainings. 1 leaves
+        The paper's for 1,000 epochs; 0.99 for 100 and 300, 0.97 for 40. 1 leaves
         the target as it began.
       target_init: "online": the target begins as a copy. "random": from weights of its
         own.

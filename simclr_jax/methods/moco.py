@@ -194,8 +194,12 @@ def problem(
     if mechanism != "queue":
         return None
     keys = 2 if symmetric else 1  # of each image
+
+    def fits(batch: int) -> bool:
+        return fits_groups(batch) and batch % (microbatch or 1) == 0
+
     return _memory.problem(
-        "method.queue_size", queue_size, batch_size, keys=keys, fits=fits_groups
+        "method.queue_size", queue_size, batch_size, keys=keys, fits=fits
     )
 
 
@@ -251,10 +255,10 @@ def _accuracy(query: jax.Array, match: jax.Array, negatives: jax.Array | None):
         for x in (query, match)
     )
     if negatives is None:
-        similarity = query @ match.T
+        similarity = jnp.matmul(query, match.T, precision="highest")
         own = jnp.eye(len(query), dtype=bool)
         rivals = jnp.where(own, -jnp.inf, similarity)
     else:
-        rivals = query @ negatives.T
+        rivals = jnp.matmul(query, negatives.T, precision="highest")
     # A tie is a miss: embeddings collapsed to one point score 0.
     return (jnp.sum(query * match, 1) > rivals.max(1) + 1e-6).mean()
