@@ -3,7 +3,8 @@
 `ResNet(depth=50, width=2, stem="cifar")(images, train)`. The plain network is
 torchvision's, weight for weight (ResNet v1.5: the bottleneck strides in its 3x3).
 `sk=True` is SimCLRv2's: selective kernels (arXiv 1903.06586) with the stem and the
-shortcuts of ResNet-D (arXiv 1812.01187), as in google-research/simclr `resnet.py`.
+shortcuts of ResNet-D (arXiv 1812.01187), as in google-research/simclr `resnet.py`, but
+for the max-pool's padding: one pixel on each side, as torchvision's.
 
 BatchNorm has SimCLR's decay 0.9 and epsilon 1e-5 (arXiv 2002.05709).
 """
