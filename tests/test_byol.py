@@ -9,6 +9,8 @@ from tiny import TinyEncoder
 
 from simclr_jax.heads import Predictor, Projector
 
+pytestmark = pytest.mark.usefixtures("compile_in_haste")
+
 PROJECTOR = Projector(layers=2, hidden=32, dim=4, last_norm=False)
 PREDICTOR = Predictor(hidden=32)
 
@@ -134,3 +136,27 @@ def test_collapse_is_visible():
 def test_options_out_of_range(options, word):
     with pytest.raises(ValueError, match=word):
         byol(**options)
+
+
+def test_a_microbatch_is_normalised_and_regressed_by_itself():
+    """Nothing meets between images but BatchNorm: the loss is the mean of those of the
+    micro-batches, images 0, 2, 4, 6 and 1, 3, 5, 7."""
+    params, model_state = init(byol())
+    a, b = views()
+    gradient = jax.jit(jax.value_and_grad(byol().loss, has_aux=True))
+    parts = [gradient(params, model_state, KEY, (a[i::2], b[i::2])) for i in range(2)]
+    in_two = byol(microbatch=4)
+    gradient = jax.jit(jax.value_and_grad(in_two.loss, has_aux=True))
+    (loss, (state, _)), grads = gradient(params, model_state, KEY, (a, b))
+
+    expected = jax.tree.map(lambda x, y: (x + y) / 2, *parts)
+    (expected_loss, (expected_state, _)), expected_grads = expected
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    whole, _ = jax.jit(byol().loss)(params, model_state, KEY, (a, b))
+    assert abs(loss - whole) > 1e-3  # BatchNorm over all eight is another loss
+    for found, wanted in ((state, expected_state), (grads, expected_grads)):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+            found,
+            wanted,
+        )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_methods import KEY, build, compile_in_haste, init, views
+from test_methods import KEY, build, init, views
 from tiny import TinyEncoder
 
 from configs import common
@@ -15,7 +15,7 @@ from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
 from simclr_jax.methods import _network
 
-__all__ = ["compile_in_haste"]  # a fixture, for this file too
+pytestmark = pytest.mark.usefixtures("compile_in_haste")
 
 HEAD = Projector(layers=2, hidden=6, dim=4)
 TEMPERATURE, MOMENTUM, RATE = 0.3, 0.75, 0.5

@@ -15,6 +15,7 @@ from simclr_jax import checkpoint, loss_scale, losses, methods, train
 from simclr_jax.heads import Projector
 from simclr_jax.methods import _network
 
+pytestmark = pytest.mark.usefixtures("compile_in_haste")
 KEY = jax.random.key(0)
 # What a method needs on batches of 8 and 16; one that is not listed has its defaults.
 SMALL = {
@@ -35,14 +36,6 @@ FORMS = {
 }
 METHODS = methods.names()
 CASES = [*METHODS, *FORMS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_in_haste():
-    """Most of the time here would go to optimising programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def views(count=8, seed=0):

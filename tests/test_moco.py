@@ -13,6 +13,8 @@ from simclr_jax import methods, train
 from simclr_jax.heads import Projector
 from simclr_jax.methods import moco
 
+pytestmark = pytest.mark.usefixtures("compile_in_haste")
+
 HEAD = Projector(layers=2, hidden=6, dim=4, norm=False)
 
 
@@ -197,6 +199,33 @@ def test_key_network_is_an_exponential_average():
         state["target"]["params"],
         model_state["target"]["params"],
     )
+
+
+def test_microbatches_keep_the_groups_of_the_whole():
+    """A micro-batch as large as a group is one: of images 0, 2, 4, 6 or 1, 3, 5, 7."""
+    order = jnp.array([0, 2, 4, 6, 1, 3, 5, 7])
+    pair = views()
+    together = tuple(view[order] for view in pair)
+    results = []
+    for microbatch, seen in ((4, pair), (None, together)):
+        method = build("moco", shuffle=False, microbatch=microbatch)  # of 2 groups
+        gradient = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+        results.append(gradient(*init(method), KEY, seen))
+    ((loss, (state, _)), grads), ((expected, (whole, _)), expected_grads) = results
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        state["queue"][:8][order], whole["queue"][:8], rtol=1e-4, atol=1e-5
+    )
+    for found, wanted in (
+        (grads, expected_grads),
+        (state["batch_stats"], whole["batch_stats"]),
+        (state["target"], whole["target"]),
+    ):
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+            found,
+            wanted,
+        )
 
 
 @pytest.mark.parametrize(
