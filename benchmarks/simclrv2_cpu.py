@@ -20,8 +20,8 @@ PATH = points.RESULTS / "simclrv2_cpu.json"
 SEEDS = (0, 1, 2)
 # Rows of the table, and the pairs that are compared seed by seed.
 ROWS = {
-    "random encoder, probe": "probe_random",
-    "pretrained, probe": "probe",
+    "random encoder, probe, 5,000 labels": "probe_random",
+    "pretrained, probe, 5,000 labels": "probe",
     "from scratch": "scratch",
     "fine-tuned from h": "from_h",
     "fine-tuned from head layer 1": "from_head_1",
