@@ -89,7 +89,10 @@ def test_npz(tmp_path, arrays, save, streaming):
     path = str(tmp_path / "set.npz")
     save(path, **arrays)
     info = data.describe("npz", path=path)
-    assert info == ("npz", {"train": 6, "test": 2}, 4, ("0", "1", "2", "3"), (5, 4, 1))
+    assert info == data.Info(
+        "npz", {"train": 6, "test": 2}, 4, ("0", "1", "2", "3"), (5, 4, 1)
+    )
+    assert not info.file_names
     source = data.load("npz", "train", path=path, streaming=streaming)
     (batch,) = source.ordered(6)
     rows = data.take(batch)

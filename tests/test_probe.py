@@ -33,7 +33,7 @@ def experiment(num_classes, epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Co
         )
 
     return SimpleNamespace(
-        train=SimpleNamespace(num_classes=num_classes),
+        images=SimpleNamespace(train=SimpleNamespace(num_classes=num_classes)),
         plan=plan,
         optimizer=optimizer,
         order=lambda stage: (0,),
