@@ -16,10 +16,10 @@ Where this differs from the papers in any variant: images are stored as their ce
 square at 256 pixels (`data.stored_size`), so that crops never see what lies beside it
 and small ones are enlarged, and stream through tf.data; pixels are in [0, 1], not
 standardised; MoCo's weight decay reaches kernels only, its code's all parameters; the
-probe is a logistic regression on standardised features of
-centre crops (no augmentation), so the papers' learning rates, made for raw features, do
-not carry over and the rates here are untuned; fine-tuning takes the rate below, where
-the BYOL paper chose among five on held-out images.
+probe is a logistic regression on standardised features of centre crops (no
+augmentation), so the papers' learning rates, made for raw features, do not carry over
+and the rates here are untuned; fine-tuning takes the rate below, where the BYOL paper
+chose among five on held-out images.
 """
 
 from configs import common

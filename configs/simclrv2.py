@@ -15,9 +15,9 @@ the student:
         --config.distill.encoder.depth=50 --config.distill.encoder.width=1.0 \\
         --config.distill.encoder.sk=False --config.distill.temperature=1.0
 
-`:cifar10` teaches a ResNet-18 by a
-ResNet-50 on a GPU, `:cpu` a ResNet-18 of an eighth's width by one of a quarter on two
-cores, both from 1 % of CIFAR-10's labels. On 10 % or all of them:
+`:cifar10` teaches a ResNet-18 by a ResNet-50 on a GPU, `:cpu` a ResNet-18 of an
+eighth's width by one of a quarter on two cores, both from 1 % of CIFAR-10's labels. On
+10 % or all of them:
 
     ... --config.finetune.label_fraction=0.1 --config.finetune.epochs=30
     ... --config.finetune.label_fraction=1.0 --config.finetune.epochs=30 \\

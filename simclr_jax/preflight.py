@@ -99,7 +99,7 @@ def _check_distill(
     meta = checkpoint.read_meta(folder)
     if meta is None:
         raise RequestError(no_teacher(config, folder))
-    teacher = Path(fields.teacher or workdir).expanduser()
+    teacher = _teacher_workdir(config, workdir)
     if fields.teacher_stage not in results(teacher):
         raise RequestError(
             f"config.distill.teacher: stage {fields.teacher_stage} in {teacher} is not "
@@ -119,9 +119,12 @@ def _check_distill(
 
 def teacher_folder(config: Config, workdir) -> Path:
     """Where the checkpoints of the network that teaches are."""
-    path = Path(config.distill.teacher or workdir).expanduser()
     stage = config.distill.teacher_stage
-    return checkpoints(path, stage, TEACHERS[stage])
+    return checkpoints(_teacher_workdir(config, workdir), stage, TEACHERS[stage])
+
+
+def _teacher_workdir(config: Config, workdir) -> Path:
+    return Path(config.distill.teacher or workdir).expanduser()
 
 
 def no_teacher(config: Config, folder) -> str:
@@ -153,7 +156,7 @@ def _refuse_labelled_stages(config: Config) -> None:
 
 
 def _labelled_images(config: Config, section: str, images: int, info: data.Info) -> int:
-    """How many of the training images `Experiment.labelled` will give."""
+    """How many of the training images `Images.labelled` will give."""
     fields = config[section]
     path = fields.get("label_file")
     if path and set(config.stages) & set(FROM_LABELS):
