@@ -76,13 +76,17 @@ def run(
 
 
 def run_one(found: Sequence[Point], index: int) -> None:
-    """Runs a point in this process."""
+    """Runs a point in this process, unless its results are there already."""
     point, parent = found[index], os.environ.get(_PARENT)
+    name = f"point {index} of 0 to {len(found) - 1}: {point}"
+    if results(point) is not None:  # its checkpoints need not be
+        _say(f"{name} is finished, see {point.path / 'results.json'}")
+        return
     if parent:
         stop_with(int(parent))
         outlive_readers()
     else:
-        _say(f"point {index} of 0 to {len(found) - 1}: {point}")
+        _say(name)
     from simclr_jax import stages
 
     stages.run(point.config, str(point.path))

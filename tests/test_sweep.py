@@ -19,7 +19,7 @@ from scipy import stats
 from tiny import ROOT, launch, write_npz
 
 from configs import common
-from simclr_jax import figures, sweep, sweep_chart, sweep_plan, sweep_table
+from simclr_jax import figures, stages, sweep, sweep_chart, sweep_plan, sweep_table
 from simclr_jax.errors import FailedError, RequestError
 
 sys.path.insert(0, str(ROOT))
@@ -394,14 +394,19 @@ def test_what_is_finished_is_not_run_again(swept, monkeypatch, capsys):
     assert (workdir / "of-z/seed_0/results.json").exists()
 
 
-def test_the_table_needs_results_only(swept, tmp_path, capsys):
-    """Neither data nor checkpoints: what is kept in a repository."""
-    workdir, _, _, _ = swept
-    kept = tmp_path / "kept/of-z/seed_0"
-    kept.mkdir(parents=True)
+@pytest.fixture
+def kept(swept, tmp_path):
+    """A sweep as a repository keeps it: results, neither data nor checkpoints."""
+    point = tmp_path / "kept/of-z/seed_0"
+    point.mkdir(parents=True)
     for name in ("config.json", "results.json"):
-        shutil.copy(workdir / "of-z/seed_0" / name, kept)
-    flags = [RECIPE, f"--workdir={tmp_path / 'kept'}", "--sweep", "--table"]
+        shutil.copy(swept[0] / "of-z/seed_0" / name, point)
+    return tmp_path / "kept"
+
+
+def test_the_table_needs_results_only(swept, kept, capsys):
+    workdir, _, _, _ = swept
+    flags = [RECIPE, f"--workdir={kept}", "--sweep", "--table"]
     assert launcher.main(["launch.py", *flags, "--seeds=0"]) == 0
     assert (
         capsys.readouterr().out.rstrip() == (workdir / "table.md").read_text().rstrip()
@@ -414,12 +419,16 @@ def test_the_table_needs_results_only(swept, tmp_path, capsys):
     assert "config.batch_size" in capsys.readouterr().err
 
 
-def test_one_point_by_its_index(swept, npz, capsys):
-    _, flags, _, _ = swept
+def test_one_point_by_its_index(swept, kept, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(stages, "run", lambda _, path: started.append(path))
+    flags = [*swept[1], f"--workdir={kept}"]
     assert launcher.main(["launch.py", *flags, "--index=0"]) == 0
-    printed = capsys.readouterr()
-    assert "everything is done already" in printed.out
-    assert "point 0 of 0 to 1: of-z seed 0" in printed.err
+    assert "point 0 of 0 to 1: of-z seed 0 is finished" in capsys.readouterr().err
+    assert not started  # results.json says enough: its checkpoints are gone
+    assert launcher.main(["launch.py", *flags, "--index=1"]) == 0
+    assert "point 1 of 0 to 1: diverges seed 0\n" in capsys.readouterr().err
+    assert started == [str(kept / "diverges/seed_0")]
 
 
 def test_failures_are_told_together(tmp_path, monkeypatch):
