@@ -200,7 +200,7 @@ def run(config, workdir: str) -> None:
 def run_sweep(request: Request, argv: list[str]) -> None:
     """Checks all points of the recipe's sweep, then runs or collects them."""
     from configs import common
-    from simclr_jax import sweep, sweep_plan
+    from simclr_jax import sweep, sweep_plan, sweep_results
     from simclr_jax.errors import RequestError
 
     rows = sweep_plan.load(request.recipe)
@@ -216,7 +216,7 @@ def run_sweep(request: Request, argv: list[str]) -> None:
         rows, points, argv[1:], common.get_config(), to_run=not request.table
     )
     if request.table:
-        print(sweep.collect(rows, points, request.workdir))
+        print(sweep_results.collect(rows, points, request.workdir))
     elif request.index is None:
         sweep.run(rows, points, request.workdir, argv)
     else:

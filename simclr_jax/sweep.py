@@ -7,7 +7,6 @@ finished is not run again, what was interrupted continues.
 
 import fcntl
 import io
-import json
 import os
 import signal
 import subprocess
@@ -19,22 +18,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simclr_jax import config as config_lib
-from simclr_jax import preflight, sweep_chart, sweep_table
-from simclr_jax.errors import FailedError, RequestError
+from simclr_jax.errors import FailedError
 from simclr_jax.progress import duration
 from simclr_jax.signals import check_stop, stop_requested, stop_with
 from simclr_jax.sweep_plan import Point, Sweep
+from simclr_jax.sweep_results import collect, results
 
 # Tells a point's process which sweep it belongs to, and ends with.
 _PARENT = "SIMCLR_JAX_SWEEP_PID"
 # An earlier sweep that was killed takes its last step and saves: seconds.
 _PATIENCE = 120.0
-_MOST_NAMED = 12  # unfinished points that the table names
 _MOST_EXPLAINED = 3  # failed points whose last line the final error repeats
-
-
-# Running --------------------------------------------------------------------
 
 
 def run(
@@ -187,80 +181,3 @@ def _wait_for(point: Point) -> None:
                     _say(f"another run is using {point.path}; waiting for it")
                     said = True
         time.sleep(0.5)
-
-
-# What is there --------------------------------------------------------------
-
-
-def results(point: Point) -> dict[str, Any] | None:
-    """A finished point's results.json, else None.
-
-    Asks for nothing else of the folder: results.json is all that needs to be kept.
-    """
-    try:
-        found = json.loads((point.path / "results.json").read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise RequestError(f"--workdir: can't read {point.path}: {error}") from error
-    config_lib.same_recipe(found["config"], point.config, str(point.path))
-    newest = found.get("pretrain", {}).get("step")
-    for stage in set(point.config.stages) - {"report"}:
-        result = found.get(stage)
-        if result is None or result["max_steps"] != point.config.max_steps:
-            return None
-        stale = newest is not None and result.get("step", newest) != newest
-        if stale and stage in preflight.FROM_CHECKPOINT:
-            return None
-    return found
-
-
-def scores(
-    sweep: Sweep, found: Sequence[Point]
-) -> tuple[dict[str, dict[int, float]], list[dict[str, Any]]]:
-    """`({row: {seed: percent}}, their results)` of the points that are finished."""
-    table: dict[str, dict[int, float]] = {row: {} for row in sweep.rows}
-    records = []
-    for point in found:
-        record = results(point)
-        if record is None:
-            continue
-        value: Any = record
-        for name in sweep.score.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if not isinstance(value, int | float):
-            raise RequestError(
-                f"--sweep: {point.path}/results.json has no score {sweep.score}"
-            )
-        table[point.row][point.seed] = 100 * value
-        records.append(record)
-    return table, records
-
-
-def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) -> str:
-    """Writes table.md, table.csv and report.html of what is finished.
-
-    Returns:
-      The text of table.md.
-    """
-    from simclr_jax import sweep_page  # matplotlib: not for refusals
-
-    table, records = scores(sweep, found)
-    made = sweep_table.make(table, sweep.baseline, sweep.published)
-    notes = [sweep_table.note(made)]
-    if sweep.published:
-        notes.append(f"Published, not ours: {sweep.source or 'source not given'}.")
-    missing = [str(p) for p in found if p.seed not in table[p.row]]
-    if missing:
-        which = f" ({', '.join(missing)})" if len(missing) <= _MOST_NAMED else ""
-        notes.append(f"Not finished: {len(missing)} of {len(found)} runs{which}.")
-    configs = {point.row: point.config for point in found}
-    extra = sweep_chart.markdown(sweep.chart, made, configs)
-    text = sweep_table.markdown(made, notes) + extra
-    folder = Path(workdir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(text)
-    (folder / "table.csv").write_text(sweep_table.as_csv(made))
-    page = sweep_page.page(folder.resolve().name, sweep, made, configs, records, notes)
-    (folder / "report.html").write_text(page)
-    return text
