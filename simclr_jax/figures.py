@@ -224,3 +224,14 @@ def _svg(figure: Figure, name: str) -> str:
     # Sized by the page, so that a phone shows all of it.
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     return re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+
+
+def standalone(svg: str) -> str:
+    """A picture of a page as a file of its own: black on white, of its natural size."""
+    box = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)
+    assert box is not None
+    root = (
+        f'<svg width="{box[1]}" height="{box[2]}" '
+        'style="background: white; color: black"'
+    )
+    return svg.replace("<svg", root, 1)

@@ -19,6 +19,7 @@ def page(
     configs: Mapping[str, Config],
     records: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    drawn: Mapping[str, str],
 ) -> str:
     """The whole page.
 
@@ -26,6 +27,7 @@ def page(
       configs: of each row.
       records: results.json of every finished point.
       notes: sentences under the table.
+      drawn: `pictures`.
     """
     some = next(iter(configs.values()))
     runs = sum(len(line.scores) for line in table.lines)
@@ -35,12 +37,26 @@ def page(
     )
     sections = [
         section("Results", _table(table) + _paragraphs(notes)),
-        section("Differences", _differences(table)),
-        section("Picture", _chart(sweep, table, configs)),
+        section("Differences", _figure(drawn.get("differences"))),
+        section(
+            "Picture", _figure(drawn.get("chart")) or _numbers(sweep, table, configs)
+        ),
         section("Rows", _rows(sweep)),
         section("What was run", _provenance(records, some)),
     ]
     return report_page.page(title, summary, sections)
+
+
+def pictures(
+    sweep: Sweep, table: Table, configs: Mapping[str, Config]
+) -> dict[str, str]:
+    """The page's plots as SVG by name: those that there is something to draw of."""
+    drawn = {"differences": _differences(table), "chart": _chart(sweep, table, configs)}
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def _figure(svg: str | None) -> str:
+    return f'<figure class="big">{svg}</figure>' if svg else ""
 
 
 def _paragraphs(texts: Sequence[str]) -> str:
@@ -78,22 +94,26 @@ def _differences(table: Table) -> str:
     if not rows:
         return ""
     title = f"top-1 minus {table.baseline} in points; small: single seeds"
-    return f'<figure class="big">{figures.intervals("gaps", title, rows)}</figure>'
+    return figures.intervals("gaps", title, rows)
 
 
 def _chart(sweep: Sweep, table: Table, configs: Mapping[str, Config]) -> str:
     chart = sweep.chart
-    if not chart or not any(line.scores for line in table.lines):
+    if not any(line.scores for line in table.lines):
         return ""
-    if chart["kind"] == "grid":
-        return _grid(sweep_chart.grid_cells(chart, table, configs))
-    if chart["kind"] == "lines":
+    if chart.get("kind") == "lines":
         label = chart["x"].replace("_", " ")
-        found = sweep_chart.series(chart, table, configs)
-        picture = figures.bands("chart", label, found)
-    else:
-        picture = figures.heat_map("chart", *sweep_chart.cells(chart, table))
-    return f'<figure class="big">{picture}</figure>'
+        return figures.bands("chart", label, sweep_chart.series(chart, table, configs))
+    if chart.get("kind") == "heat":
+        return figures.heat_map("chart", *sweep_chart.cells(chart, table))
+    return ""
+
+
+def _numbers(sweep: Sweep, table: Table, configs: Mapping[str, Config]) -> str:
+    """A chart of numbers in rows and columns."""
+    if sweep.chart.get("kind") != "grid" or not any(x.scores for x in table.lines):
+        return ""
+    return _grid(sweep_chart.grid_cells(sweep.chart, table, configs))
 
 
 def _rows(sweep: Sweep) -> str:

@@ -60,12 +60,12 @@ def scores(
 
 
 def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) -> str:
-    """Writes table.md, table.csv and report.html of what is finished.
+    """Writes table.md, table.csv, the pictures and report.html of what is finished.
 
     Returns:
       The text of table.md.
     """
-    from simclr_jax import sweep_page  # matplotlib: not for refusals
+    from simclr_jax import figures, sweep_page  # matplotlib: not for refusals
 
     table, records = scores(sweep, found)
     made = sweep_table.make(table, sweep.baseline, sweep.published)
@@ -83,6 +83,11 @@ def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
     (folder / "table.csv").write_text(sweep_table.as_csv(made))
-    page = sweep_page.page(folder.resolve().name, sweep, made, configs, records, notes)
+    drawn = sweep_page.pictures(sweep, made, configs)
+    for name, svg in drawn.items():
+        (folder / f"{name}.svg").write_text(figures.standalone(svg))
+    page = sweep_page.page(
+        folder.resolve().name, sweep, made, configs, records, notes, drawn
+    )
     (folder / "report.html").write_text(page)
     return text

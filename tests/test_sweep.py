@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,7 +20,15 @@ from scipy import stats
 from tiny import ROOT, launch, write_npz
 
 from configs import common
-from simclr_jax import figures, stages, sweep, sweep_chart, sweep_plan, sweep_table
+from simclr_jax import (
+    figures,
+    stages,
+    sweep,
+    sweep_chart,
+    sweep_page,
+    sweep_plan,
+    sweep_table,
+)
 from simclr_jax.errors import FailedError, RequestError
 
 sys.path.insert(0, str(ROOT))
@@ -158,6 +167,20 @@ def test_charts_put_each_row_in_its_place():
         "| epochs 5 | 0.0 | 1.0 |",
         "| epochs 10 | 2.0 | 3.0 (published 70.2) |",
     ]
+
+
+def test_a_picture_is_also_a_file_of_its_own():
+    """Black on white and with a size: alone it has no page to take them from."""
+    table = sweep_table.make(by_row([[50, 52], [51, 55]]), "row0", {})
+    drawn = sweep_page.pictures(toy(), table, {})
+    assert list(drawn) == ["differences"]
+    root = ElementTree.fromstring(figures.standalone(drawn["differences"]))
+    box = root.get("viewBox").split()
+    assert [root.get("width"), root.get("height")] == box[2:]
+    assert root.get("style") == "background: white; color: black"
+    text = " ".join("".join(x.itertext()) for x in root.iter() if "text" in x.tag)
+    assert "minus row0" in text
+    assert "row1" in text
 
 
 def test_the_heat_map_is_symmetric_and_shows_its_numbers():
@@ -377,6 +400,7 @@ def test_a_row_that_fails_is_named_and_the_others_run(swept):
     page = (workdir / "report.html").read_text()
     assert f"{100 * layers['z']:.2f}" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert not (workdir / "differences.svg").exists()  # of one row from itself
 
 
 def test_what_is_finished_is_not_run_again(swept, monkeypatch, capsys):
