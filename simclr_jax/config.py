@@ -26,6 +26,7 @@ _FREE = (
     "max_steps",
     "stages",
     "log_every",
+    "eval_batch_size",
     "warn_below_std",
     "checkpoint.",
     "tensorboard",

@@ -3,6 +3,7 @@
 Reads sizes and file headers, no images, and writes nothing.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from simclr_jax import checkpoint, data, label_file
@@ -58,11 +59,10 @@ def check(config: Config, workdir) -> data.Info:
     images = pretraining_images(config, info)
     same = pretrain_split == fields.train_split
     labels = images if same else info.num_examples[fields.train_split]
-    _check_batch(config, "pretrain", "", images)
+    counts = {"pretrain": images, "supervised": labels}
     for stage in ("probe", "finetune"):
-        some = _labelled_images(config, stage, labels, info)
-        _check_batch(config, stage, f"{stage}.", some)
-    _check_batch(config, "supervised", "supervised.", labels)
+        counts[stage] = _labelled_images(config, stage, labels, info)
+    check_batches(config, counts)
     stages = [*config.stages, "pretrain"]
     first = stages[: stages.index("pretrain")]  # what runs before any pretraining
     if set(first) & set(FROM_CHECKPOINT):
@@ -72,26 +72,12 @@ def check(config: Config, workdir) -> data.Info:
             raise RequestError(no_checkpoint(directory))
         check_network(meta, config, directory)
     if "distill" in config.stages:
-        _check_distill(config, workdir, images, labels, info)
+        _check_teacher(config, workdir, info)
     return info
 
 
-def _check_distill(
-    config: Config, workdir, images: int, labels: int, info: data.Info
-) -> None:
+def _check_teacher(config: Config, workdir, info: data.Info) -> None:
     fields = config.distill
-    _check_batch(config, "distill", "distill.", images)
-    some = _labelled_images(config, "finetune", labels, info)
-    if config.finetune.batch_size > some:
-        raise RequestError(
-            f"config.finetune.batch_size: {config.finetune.batch_size} is larger than "
-            f"the {some} labelled images that distill's baseline trains on; lower it"
-        )
-    if fields.label_weight and fields.label_batch_size > some:
-        raise RequestError(
-            f"config.distill.label_batch_size: {fields.label_batch_size} is larger "
-            f"than the {some} labelled images; lower it"
-        )
     before = config.stages[: config.stages.index("distill")]
     if not fields.teacher and fields.teacher_stage in before:
         return
@@ -167,19 +153,47 @@ def _labelled_images(config: Config, section: str, images: int, info: data.Info)
 def _balanced(images: int, fraction: float, classes: int) -> int:
     """Images of a class-balanced subset, if the data set has its classes in balance.
 
-    Where it does not there may be fewer; `Experiment.plan` refuses then."""
+    Where it does not there may be fewer; `stages.run` counts them."""
     if fraction == 1 or not classes:
         return images
     return max(1, round(fraction * images / classes)) * classes
 
 
-def _check_batch(config: Config, stage: str, prefix: str, available: int) -> None:
-    batch = config[prefix[:-1]].batch_size if prefix else config.batch_size
-    glances = stage == "probe" and config.probe.every_epochs
-    if (stage in config.stages or glances) and batch > available:
+def check_batches(config: Config, counts: Mapping[str, int]) -> None:
+    """Raises RequestError if a stage has fewer images than one of its batches.
+
+    Args:
+      counts: the images that "pretrain", "probe", "finetune" and "supervised" train on:
+        at most so many before the labels have been read, `stages.run` has them exactly.
+    """
+    asked = set(config.stages)
+    if config.probe.every_epochs and "pretrain" in asked:
+        asked.add("probe")
+    for stage, images in counts.items():
+        prefix = "" if stage == "pretrain" else f"{stage}."
+        if stage in asked:
+            _check_batch(config, prefix, images, f"images that {stage} trains on")
+    if "distill" not in asked:
+        return
+    few = counts["finetune"]
+    _check_batch(
+        config, "distill.", counts["pretrain"], "images that distill trains on"
+    )
+    _check_batch(
+        config, "finetune.", few, "labelled images that distill's baseline trains on"
+    )
+    if config.distill.label_weight:
+        _check_batch(config, "distill.label_", few, "labelled images")
+
+
+def _check_batch(config: Config, prefix: str, available: int, what: str) -> None:
+    field = f"{prefix}batch_size"
+    batch = config
+    for name in field.split("."):
+        batch = batch[name]
+    if batch > available:
         raise RequestError(
-            f"config.{prefix}batch_size: {batch} is larger than the {available} "
-            f"images that {stage} trains on; lower it"
+            f"config.{field}: {batch} is larger than the {available} {what}; lower it"
         )
 
 

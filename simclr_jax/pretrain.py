@@ -31,7 +31,7 @@ def make_loss(
     def loss_fn(params, model_state, key, batch):
         key_views, key_method = jax.random.split(key)
         pair = augment.two_views(key_views, batch["image"], views=views, size=size)
-        # Asked for only where it is used: a method may do without (`_check_method`).
+        # Asked for only where it is used: a method may do without (`check_method`).
         extra = {"features": True} if num_classes else {}
         loss, (model_state, metrics) = method.loss(
             params, model_state, key_method, pair, batch["index"], **extra
@@ -81,11 +81,16 @@ def collapse_watch(threshold: float) -> Callable[[dict[str, float]], str | None]
     return watch
 
 
-def _check_method(experiment: Experiment, online: bool) -> None:
+def _trains_probe(experiment: Experiment) -> bool:
+    config, images = experiment.config, experiment.images
+    return config.probe.online and images.unlabelled.num_classes > 0
+
+
+def check_method(experiment: Experiment) -> None:
     """Raises RequestError if a method from a file lacks what the recipe asks it for."""
     name = experiment.config.method.name
     parameters = inspect.signature(experiment.method.loss).parameters
-    if online and "features" not in parameters:
+    if _trains_probe(experiment) and "features" not in parameters:
         raise RequestError(
             f"config.probe.online: the loss of {name} takes no `features`; set False"
         )
@@ -104,8 +109,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     )
     tx, schedule = experiment.optimizer("pretrain", plan, total)
     method = experiment.method
-    online = config.probe.online and source.num_classes > 0
-    _check_method(experiment, online)
+    online = _trains_probe(experiment)
     num_classes = source.num_classes if online else 0
     size = config.augment.size
 

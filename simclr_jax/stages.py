@@ -5,6 +5,7 @@ from typing import Any
 
 from simclr_jax import (
     checkpoint,
+    data,
     distill,
     finetune,
     preflight,
@@ -44,8 +45,13 @@ def run(config: Config, path: str) -> None:
     """
     info = preflight.check(config, path)
     workdir = Workdir(path, config)
+    experiment = Experiment(config, workdir, info)
+    computed = [stage for stage in config.stages if stage != "report"]
+    waiting = {stage for stage in computed if not _holds(experiment, stage)}
+    if waiting:
+        _check_images(experiment, waiting, info)
+    workdir.open()
     try:
-        experiment = Experiment(config, workdir, info)
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")
@@ -54,6 +60,25 @@ def run(config: Config, path: str) -> None:
             print(f"report: {workdir.path / 'report.html'}")
     finally:
         workdir.close()
+
+
+def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) -> None:
+    """Raises RequestError for what only the labels or the method itself can tell.
+
+    Before hours of work, and before anything is written.
+    """
+    config, images = experiment.config, experiment.images
+    if "pretrain" in waiting:
+        pretrain.check_method(experiment)
+    counts = {"pretrain": preflight.pretraining_images(config, info)}
+    if waiting - {"pretrain"} or config.probe.every_epochs:
+        images.require_labels()
+        counts["supervised"] = int((images.train.labels >= 0).sum())
+        counts["probe"] = len(images.labelled_indices("probe"))
+        # A list of names is read for those that have a use for it.
+        if set(config.stages) & set(FROM_LABELS):
+            counts["finetune"] = len(images.labelled_indices("finetune"))
+    preflight.check_batches(config, counts)
 
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:
@@ -65,11 +90,6 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
         return False
     if _holds(experiment, stage):
         return False
-    if set(config.stages) - {"pretrain", "report"} or config.probe.every_epochs:
-        experiment.images.require_labels()
-    if config.finetune.label_file and set(config.stages) & set(FROM_LABELS):
-        # The list is compared with the data's names before hours of work.
-        experiment.images.labelled_indices("finetune")
     result = _STAGES[stage](experiment)
     workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
     return True

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from simclr_jax import config as config_lib
 from simclr_jax.config import Config
@@ -26,18 +26,27 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def check(path: str | os.PathLike, config: Config, known: Config | None = None) -> None:
     """Raises RequestError if `path` can't hold a run of `config`. Writes nothing.
 
-    `known` is configs/common.py's, see `config.same_recipe`.
+    A workdir is bound to its recipe once there is something to continue: one that was
+    refused, diverged or ran out of memory before its first checkpoint takes another.
+
+    Args:
+      known: configs/common.py's, see `config.same_recipe`.
     """
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")
     recipe = path / "config.json"
-    if recipe.exists():
+    if recipe.exists() and _begun(path):
         try:
             made_by = json.loads(recipe.read_text())
         except (OSError, ValueError) as error:
             raise RequestError(f"--workdir: can't read {recipe}: {error}") from error
         config_lib.same_recipe(made_by, config, str(path), known)
+
+
+def _begun(path: Path) -> bool:
+    kept = ("checkpoints", "stages", "results.json")
+    return any((path / name).exists() for name in kept)
 
 
 def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
@@ -54,18 +63,25 @@ def results(path: Path) -> dict[str, Any]:
 
 
 class Workdir:
-    """One run's folder, locked while it is open.
-
-    Raises:
-      RequestError: another process is running in it, or it can't be written.
-    """
+    """One run's folder: read only until `open`, then locked until `close`."""
 
     def __init__(self, path: str | os.PathLike, config: Config):
-        check(path, config)
         self.path = Path(path).expanduser()
+        self._config = config
+        self._tensorboard: _Tensorboard | None = None
+        self._metrics: TextIO | None = None
+
+    def open(self) -> Self:
+        """Makes the folder, locks it and writes config.json.
+
+        Raises:
+          RequestError: another process is running in it, it holds a run of another
+            recipe, or it can't be written.
+        """
+        path, config = self.path, self._config
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / ".lock").open("w")
         except OSError as error:
             raise RequestError(f"--workdir: can't write {path}: {error}") from error
         try:
@@ -73,9 +89,12 @@ class Workdir:
         except OSError as error:
             self._lock.close()
             raise RequestError(f"--workdir: another run is using {path}") from error
-        _replace(self.path / "config.json", config_lib.to_json(config))
-        self._tensorboard = _Tensorboard(self.path) if config.tensorboard else None
-        self._metrics: TextIO | None = None
+        check(path, config)
+        if not _begun(path):  # nothing to continue: what was recorded starts again
+            (path / "metrics.jsonl").unlink(missing_ok=True)
+        _replace(path / "config.json", config_lib.to_json(config))
+        self._tensorboard = _Tensorboard(path) if config.tensorboard else None
+        return self
 
     # Checkpoints ------------------------------------------------------------
 

@@ -235,7 +235,7 @@ def test_one_command_pretrains_finetunes_and_distils(whole):
 )
 def test_the_student_of_an_earlier_teacher_is_dropped(tmp_path, changed, kept):
     config = common.get_config()
-    workdir = Workdir(tmp_path / "run", config)
+    workdir = Workdir(tmp_path / "run", config).open()
     folder = workdir.checkpoints("distill", "student")
     made = {"source_step": 8, "teacher_step": 4}
     checkpoint.save(folder, 2, {"params": {"w": jnp.ones(2)}}, made)

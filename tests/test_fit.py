@@ -19,7 +19,7 @@ from simclr_jax.workdir import Workdir
 def train(tmp_path):
     """fit() on the quadratic, in one workdir."""
     config = tiny_recipe.get_config()
-    workdir = Workdir(tmp_path / "run", config)
+    workdir = Workdir(tmp_path / "run", config).open()
     yield partial(
         fit,
         workdir,

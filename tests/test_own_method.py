@@ -76,16 +76,19 @@ def test_what_a_method_of_ones_own_lacks_is_said_before_it_trains():
 
     config = common.get_config()
     config.method.name = "mine.py"
-    run: Any = SimpleNamespace(config=config, method=SimpleNamespace(loss=loss))
+    images = SimpleNamespace(unlabelled=SimpleNamespace(num_classes=10))
+    method = SimpleNamespace(loss=loss)
+    run: Any = SimpleNamespace(config=config, method=method, images=images)
     run.init = lambda: ({}, {"batch_stats": {}})
     with pytest.raises(RequestError, match=r"^config\.probe\.online: .* `features`"):
-        pretrain._check_method(run, online=True)
-    pretrain._check_method(run, online=False)
+        pretrain.check_method(run)
+    config.probe.online = False
+    pretrain.check_method(run)
     config.probe.target = True
     with pytest.raises(RequestError, match=r"^config\.probe\.target: mine\.py has no"):
-        pretrain._check_method(run, online=False)
+        pretrain.check_method(run)
     run.init = lambda: ({}, {"batch_stats": {}, "target": {}})
-    pretrain._check_method(run, online=False)
+    pretrain.check_method(run)
 
 
 @pytest.fixture(scope="module")

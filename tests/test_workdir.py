@@ -19,7 +19,7 @@ def config():
 
 @pytest.fixture
 def workdir(tmp_path, config):
-    opened = Workdir(tmp_path / "run", config)
+    opened = Workdir(tmp_path / "run", config).open()
     yield opened
     opened.close()
 
@@ -71,6 +71,7 @@ FREE = {
     "max_steps": 5,
     "log_every": 7,
     "checkpoint.every_steps": 9,
+    "eval_batch_size": 7,
     "stages": ("knn",),
     "data.data_dir": "/elsewhere",
     "tensorboard": True,
@@ -96,23 +97,48 @@ def changed(config, path, value):
     return config
 
 
+def begin(workdir, kept="checkpoints"):
+    """From here on there is something that another recipe must not continue."""
+    (workdir.path / kept).mkdir()
+
+
 @pytest.mark.parametrize("path, value", FREE.items())
 def test_what_may_change_between_two_runs(workdir, config, path, value):
+    begin(workdir)
     check(workdir.path, changed(config, path, value))
 
 
 @pytest.mark.parametrize("path, value", FIXED.items())
-def test_what_makes_another_experiment(workdir, config, path, value):
+@pytest.mark.parametrize("kept", ["checkpoints", "stages", "results.json"])
+def test_what_makes_another_experiment(workdir, config, path, value, kept):
+    begin(workdir, kept)
     with pytest.raises(RequestError, match=f"config.{path}"):
         check(workdir.path, changed(config, path, value))
 
 
+def test_a_workdir_without_a_checkpoint_takes_another_recipe(workdir, config):
+    """What a run did that diverged, or ran out of memory, before it saved anything."""
+    workdir.record("pretrain", "", 7, loss=float("nan"))
+    workdir.close()
+    again = Workdir(workdir.path, changed(config, "optimizer.lr", 0.5)).open()
+    made = json.loads((again.path / "config.json").read_text())
+    assert made["optimizer"]["lr"] == 0.5
+    assert again.metrics() == []  # else they would stay beside the new run's
+    again.close()
+
+
+def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
+    assert Workdir(tmp_path / "run", config).results() == {}
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):
     with pytest.raises(RequestError, match="another run"):
-        Workdir(workdir.path, config)
+        Workdir(workdir.path, config).open()
 
 
 def test_a_workdir_older_than_a_field_was_made_with_its_default(workdir, config):
+    begin(workdir)
     path = workdir.path / "config.json"
     made = json.loads(path.read_text())
     del made["warn_below_std"]
