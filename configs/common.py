@@ -138,7 +138,7 @@ def get_config() -> Any:
     config.data = ConfigDict()
     # A TFDS name | npz (a file of arrays) | mnist5k (inside a package, see demo).
     config.data.name = "cifar10"
-    config.data.path = ""  # the file, for npz
+    config.data.path = ""  # the file for npz, the folder for folder
     config.data.data_dir = ""  # TFDS's folder; "": its default
     config.data.download = False  # let TFDS fetch what is missing
     config.data.train_split = "train"
@@ -166,8 +166,8 @@ def get_config() -> Any:
     # Fine-tuning of the whole network, against the same from scratch.
     config.finetune = ConfigDict()
     config.finetune.label_fraction = 0.1  # as the probe's
-    # A text file with a file name of the training split (TFDS feature `file_name`) a
-    # line, like 1percent.txt and 10percent.txt of google-research/simclr
+    # A text file with a file name of the training split (in a folder, or TFDS's feature
+    # `file_name`) a line, like 1percent.txt and 10percent.txt of google-research/simclr
     # (imagenet_subsets): these images' labels, and label_fraction is not used. "": none
     config.finetune.label_file = ""
     config.finetune.from_layer = 0  # head layers kept below the classifier; 0: h

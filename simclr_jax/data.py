@@ -2,8 +2,8 @@
 
 `describe` looks at what is on disk without TensorFlow, in about a second; `load` gives
 a Resident or a Stream (`simclr_jax.data_sources`). Names: "mnist5k" and "npz" (see
-`simclr_jax.data_arrays`), and every image data set of TFDS by its own name, such as
-"cifar10", "cifar10:3.0.2" or "stl10".
+`simclr_jax.data_arrays`), "folder" (see `simclr_jax.data_folder`), and every image data
+set of TFDS by its own name, such as "cifar10", "cifar10:3.0.2" or "stl10".
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_jax import data_arrays, data_tfds
+from simclr_jax import data_arrays, data_folder, data_tfds
 from simclr_jax.data_order import balanced_subset, shuffled
 from simclr_jax.data_reader import Batch, Info, Reader, limited, one_line, stored_shape
 from simclr_jax.data_sources import Resident, Source, Stream, make_source, take
@@ -69,8 +69,8 @@ def describe(
     Without a download this imports no TensorFlow and takes a second or two.
 
     Args:
-      name: "mnist5k", "npz" or a TFDS name.
-      path: the .npz file, for "npz".
+      name: "mnist5k", "npz", "folder" or a TFDS name.
+      path: the .npz file for "npz", the folder for "folder".
       data_dir: TFDS's folder; "" for its default, ~/tensorflow_datasets.
       download: let TFDS fetch and prepare a data set that is missing.
 
@@ -79,6 +79,8 @@ def describe(
     """
     if name in data_arrays.NAMES:
         return data_arrays.describe(name, os.path.expanduser(path))
+    if name == data_folder.NAME:
+        return data_folder.describe(os.path.expanduser(path))
     return _tfds_info(_prepared(name, data_dir, download), name)
 
 
@@ -121,6 +123,8 @@ def load(
     if name in data_arrays.NAMES:
         path = os.path.expanduser(path)
         reader = _array_reader(name, split, path, limit, stored_size)
+    elif name == data_folder.NAME:
+        reader = _folder_reader(split, path, limit, stored_size)
     else:
         builder = _prepared(name, data_dir, download)
         reader = _tfds_reader(builder, name, split, limit, stored_size, shuffle_buffer)
@@ -130,19 +134,28 @@ def load(
 
 
 def file_names(
-    name: str, split: str, *, data_dir: str = "", limit: int = 0, stored_size: int = 0
+    name: str,
+    split: str,
+    *,
+    path: str = "",
+    data_dir: str = "",
+    limit: int = 0,
+    stored_size: int = 0,
 ) -> list[str]:
-    """The TFDS feature `file_name` of a split's examples, in stored order.
+    """The file names of a folder's split, or its TFDS feature `file_name`.
 
-    A pass over the split's files that decodes no image, as `labels` of a Stream is.
+    In stored order. With TFDS it takes a pass over the split's files, which decodes no
+    image, as `labels` of a Stream does.
 
     Args:
-      name, split, data_dir, limit, stored_size: as for `load`.
+      name, split, path, data_dir, limit, stored_size: as for `load`.
 
     Raises:
       RequestError: what `load` refuses.
       ValueError: there are none; `describe` says so beforehand.
     """
+    if name == data_folder.NAME:
+        return _folder_reader(split, path, limit, stored_size).file_names()
     builder = None if name in data_arrays.NAMES else _prepared(name, data_dir, False)
     if builder is None or not _tfds_info(builder, name).file_names:
         raise ValueError(f"{name} has no file names")
@@ -164,6 +177,14 @@ def _tfds_reader(
         limit=limit,
         shuffle_buffer=buffer,
     )
+
+
+def _folder_reader(
+    split: str, path: str, limit: int, stored_size: int
+) -> data_folder.FolderReader:
+    path = os.path.expanduser(path)
+    size, _, _ = stored_shape(data_folder.describe(path), stored_size)
+    return data_folder.FolderReader(tensorflow(), path, split, size=size, limit=limit)
 
 
 def _array_reader(
@@ -214,7 +235,7 @@ def _builder(name: str, data_dir: str) -> Any:
     try:
         return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
     except tfds.core.DatasetNotFoundError as error:
-        known = data_arrays.NAMES
+        known = (*data_arrays.NAMES, data_folder.NAME)
         names = [*known, *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name, names, n=3)
         raise RequestError(

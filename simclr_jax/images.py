@@ -42,6 +42,9 @@ class Images:
 
     @cached_property
     def test(self) -> data.Source:
+        fields = self._config.data
+        if fields.test_split == fields.train_split and not self._train_limit:
+            return self.train  # a folder of one split; not held twice
         return self._load(self._config.data.test_split, 0)
 
     def require_labels(self) -> None:
@@ -85,6 +88,7 @@ class Images:
         stored = data.file_names(
             fields.name,
             fields.train_split,
+            path=fields.path,
             data_dir=fields.data_dir,
             limit=self._train_limit,
             stored_size=fields.stored_size,

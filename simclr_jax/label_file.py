@@ -2,8 +2,8 @@
 
 One image file name a line, as in the ImageNet subsets of google-research/simclr
 (`imagenet_subsets/1percent.txt`): `n01440764_10026.JPEG`. They are compared with the
-data set's TFDS feature `file_name`. A list that is not wholly understood is refused:
-an accuracy on "1 % of the labels" must be on those labels.
+names of a folder's files, or the TFDS feature `file_name`. A list that is not wholly
+understood is refused: an accuracy on "1 % of the labels" must be on those labels.
 """
 
 from collections.abc import Sequence

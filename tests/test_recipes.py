@@ -37,7 +37,7 @@ RECIPES = [
     *("cifar10_cpu", "cifar10_cpu:moco", "cifar10_cpu:byol", "demo"),
     *("imagenet", "imagenet:moco", "imagenet:moco_v1", "imagenet:byol"),
     *("random_target", "stl10", "stl10:batch128", *SWEEPS),
-    *("simclrv2", "simclrv2:cifar10", "simclrv2:cpu"),
+    *("simclrv2", "simclrv2:cifar10", "simclrv2:cpu", "folder", "folder:labelled"),
 ]
 
 

@@ -1,0 +1,60 @@
+"""SimCLR on a folder of your own images, as files.
+
+    python launch.py --config=configs/folder.py --config.data.path=PHOTOS --workdir=...
+    python launch.py --config=configs/folder.py:labelled --config.data.path=...
+
+The first takes every image below PHOTOS, pretrains without labels, and writes a report
+with each image's nearest neighbours and a map of them all. `:labelled` wants
+
+    PHOTOS/train/CLASS/*.jpg    PHOTOS/test/CLASS/*.jpg    [PHOTOS/unlabelled/*.jpg]
+
+pretrains on `train`, then evaluates: kNN, linear probe, fine-tuning on 10 % of the
+labels. `--config.data.pretrain_split=unlabelled` pretrains on images without labels
+instead; `--config.data.test_split=val` names another split.
+
+ResNet-18 with the ImageNet stem on views of 128 pixels; images are stored at 160
+(77 kB each: beyond 52,000 images they are streamed). Wants a GPU; not tuned, for
+nobody knows your images. Digits, text and organs have no mirror image:
+`--config.augment.flip=0.0`.
+"""
+
+from configs import common
+
+_STAGES = {
+    "unlabelled": ("pretrain", "report"),
+    "labelled": ("pretrain", "knn", "probe", "finetune", "report"),
+}
+
+
+def get_config(variant: str = "unlabelled"):
+    if variant not in _STAGES:
+        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_STAGES)}")
+    config = common.get_config()
+    config.stages = _STAGES[variant]
+    config.data.name = "folder"
+    config.data.stored_size = 160
+    config.batch_size = 256
+    config.epochs = 100
+    config.encoder.depth = 18
+    config.encoder.stem = "imagenet"
+    config.method.temperature = 0.5
+    config.optimizer = common.optimizer("adam", 1e-3)
+    config.optimizer.warmup_epochs = 5.0
+    config.optimizer.schedule = "cosine"
+    # SimCLR's ImageNet strengths (appendix A): colour 1.0, blur in half of the views.
+    config.augment.brightness = config.augment.contrast = 0.8
+    config.augment.saturation = 0.8
+    config.augment.hue = 0.2
+    config.augment.blur = 0.5
+    sections = (config.augment, config.finetune.augment)
+    for fields in (*sections, config.supervised.augment, config.distill.augment):
+        fields.size = 128
+    if variant == "unlabelled":
+        config.data.test_split = "train"  # what the report shows
+        config.probe.online = False
+    else:
+        # A tenth of a small set's labels is few.
+        config.finetune.batch_size = 32
+        config.probe.batch_size = 64
+        config.supervised.batch_size = 64
+    return config
