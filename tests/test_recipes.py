@@ -83,6 +83,16 @@ def test_every_recipe_is_valid_and_documented(name):
     assert len(shown) == len(config.published.rows)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_stages_see_images_of_one_size(name):
+    """Those a recipe does not run too: the command line may add them."""
+    _, config = load(name)
+    labelled = [config[s].augment for s in ("finetune", "supervised", "distill")]
+    assert {fields.size for fields in labelled} == {config.augment.size}
+    # Digits have no mirror images; what else a recipe says of crops is of all stages.
+    assert len({(fields.flip, fields.crop_scale) for fields in labelled}) == 1
+
+
 def test_every_field_has_a_rule_or_is_free_text():
     """A new field without a rule would accept anything."""
     free = {"pretrained", "distill.teacher", "finetune.label_file"}
