@@ -52,13 +52,20 @@ def load(name):
 def test_every_recipe_takes_another_method_by_its_name(name, method):
     """Its own method's options go with its method; the command line's stay."""
     file, colon, variant = name.partition(":")
+    recipes = load(name)[1]
     flags = [f"--config={ROOT}/configs/{file}.py{colon}{variant}", "--workdir=none"]
     changes = [f"--config.method.name={method}", "--config.batch_size=64"]
     changes.append("--config.microbatch=0")
-    if method == "moco":
-        changes.append("--config.method.bn_groups=8")
+    given = {"bn_groups": 8} if method == "moco" else {}
+    changes += [f"--config.method.{key}={value}" for key, value in given.items()]
     config = parse(["launch.py", *flags, *changes]).config
     config_lib.validate(config, common.get_config())
+    same = recipes.method.name == method
+    kept = config_lib.method_options(recipes) if same else {}
+    assert config_lib.method_options(config) == kept | given
+    assert config.predictor.hidden == (
+        recipes.predictor.hidden if method == "byol" else None
+    )
     if method == "byol":
         config = parse(["", *flags, *changes, "--config.method.temperature=0.1"]).config
         with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
