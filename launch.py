@@ -135,11 +135,12 @@ def parse(argv: list[str]) -> Request:
                 raise RequestError(f"--{name}: goes with --sweep")
     if values.table and values.index is not None:
         raise RequestError("--table: collects all points; leave --index out")
-    given = set(re.findall(r"--?config\.([\w.]+)", line))
+    given = config_flags.get_override_values(values["config"])
     if "method.name" in given:
         from simclr_jax import config as config_lib
 
-        config_lib.leave_recipes_method(config, given)
+        recipes = str(values["config.method.name"].default)
+        config_lib.leave_recipes_method(config, recipes, given)
     recipe = config_flags.get_config_filename(values["config"])
     own = (values.sweep, values.seeds, values.index, values.table)
     return Request(config, values.workdir, recipe, *own)

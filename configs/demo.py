@@ -31,11 +31,11 @@ def get_config():
     config.augment.saturation = 0.0
     config.augment.hue = 0.0
     # Labelled training sees milder crops only, pretrained or not.
-    config.finetune.augment.crop_scale = (0.6, 1.0)
-    config.supervised.augment.crop_scale = (0.6, 1.0)
-    for fields in (config.augment, config.finetune.augment, config.supervised.augment):
-        fields.size = 28
-        fields.flip = 0.0
+    for stage in (config.finetune, config.supervised, config.distill):
+        stage.augment.crop_scale = (0.6, 1.0)
+    for stage in (config, config.finetune, config.supervised, config.distill):
+        stage.augment.size = 28
+        stage.augment.flip = 0.0
     config.probe.every_epochs = 5
     config.probe.label_fraction = 0.0125  # five per class
     config.probe.batch_size = 50

@@ -15,11 +15,13 @@ BatchNorm per piece, where the papers normalise over all devices' images.
 Where this differs from the papers in any variant: images are stored as their central
 square at 256 pixels (`data.stored_size`), so that crops never see what lies beside it
 and small ones are enlarged, and stream through tf.data; pixels are in [0, 1], not
-standardised; MoCo's weight decay reaches kernels only, its code's all parameters; the
-probe is a logistic regression on standardised features of centre crops (no
-augmentation), so the papers' learning rates, made for raw features, do not carry over
-and the rates here are untuned; fine-tuning takes the rate below, where the BYOL paper
-chose among five on held-out images.
+standardised; SimCLR's loss is the paper's L, where Google's code minimises 2 L, so that
+under LARS the same decay weighs twice as much against the gradient, and what has no
+trust ratio (BatchNorm, biases) takes half the step; MoCo's weight decay reaches kernels
+only, its code's all parameters; the probe is a logistic regression on standardised
+features of centre crops (no augmentation), so the papers' learning rates, made for raw
+features, do not carry over and the rates here are untuned; fine-tuning takes the rate
+below, where the BYOL paper chose among five on held-out images.
 """
 
 from configs import common
@@ -36,8 +38,8 @@ def get_config(variant: str = "simclr"):
     config.data.name = "imagenet2012"
     config.data.test_split = "validation"
     config.data.stored_size = 256
-    for fields in (config.augment, config.finetune.augment, config.supervised.augment):
-        fields.size = 224
+    for stage in (config, config.finetune, config.supervised, config.distill):
+        stage.augment.size = 224
     # SimCLR, appendix B.5: Nesterov 0.05 x B / 256, no decay, no warm-up, 30 epochs for
     # 10 % of the labels, 60 for 1 %.
     config.finetune.label_fraction = 0.1
@@ -52,7 +54,8 @@ def get_config(variant: str = "simclr"):
 
 
 def _simclr(config):
-    # arXiv 2002.05709, section 2.2, appendix B.6 (probe); published: table B.1.
+    # arXiv 2002.05709, section 2.2, appendix B.6 (probe); published: table B.1. Rate
+    # and decay go with a loss of 2 L in its code, see above.
     config.batch_size = 4096
     config.microbatch = 256
     config.epochs = 100

@@ -26,14 +26,13 @@ def get_config(variant: str = "batch256"):
     config.encoder.init_scheme = "pytorch"  # as the code of the published figures
     config.method.temperature = 0.5
     config.optimizer = common.optimizer("adam", 3e-4)
-    config.augment.size = 96
     # SimCLR's ImageNet strengths (appendix A): colour 1.0, blur in half of the views.
     config.augment.brightness = config.augment.contrast = 0.8
     config.augment.saturation = 0.8
     config.augment.hue = 0.2
     config.augment.blur = 0.5
-    for fields in (config.finetune.augment, config.supervised.augment):
-        fields.size = 96
+    for stage in (config, config.finetune, config.supervised, config.distill):
+        stage.augment.size = 96
     config.data.name = "stl10"
     config.data.pretrain_split = "unlabelled"  # TFDS's spelling
     config.probe.online = False  # no labels while pretraining

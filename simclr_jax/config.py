@@ -92,27 +92,26 @@ def method_options(config: Config) -> dict[str, Any]:
     return {k: v for k, v in items if k != "name" and v is not None}
 
 
-def leave_recipes_method(config: Config, given: Container[str]) -> None:
-    """Unsets what a recipe chose for its own method and another one does not take.
+def leave_recipes_method(config: Config, recipes: str, given: Container[str]) -> None:
+    """Unsets what a recipe chose for its own method, once another one is asked for.
 
-    For a method named on the command line: `config.method.temperature` of a SimCLR
-    recipe says nothing about BYOL. What is itself on the command line stays, to be
-    used or refused.
+    `config.method.temperature` of a SimCLR recipe says nothing about MoCo: the other
+    method has its own defaults. What is itself on the command line stays, to be used or
+    refused. So does everything if the command line names the recipe's own method.
 
     Args:
+      recipes: the name of the recipe's own method.
       given: the fields on the command line, as "method.name".
     """
     name = config.method.name
+    if name == recipes:
+        return
     try:
-        options, predictor = methods.defaults(name), methods.has_predictor(name)
+        predictor = methods.has_predictor(name)
     except ValueError:
         return  # no such method; `validate` says so
-    for option, value in method_options(config).items():
-        if f"method.{option}" in given:
-            continue
-        alone = {option: value} if option in options else {}
-        refused = methods.problem(name, config.batch_size, None, **alone)
-        if not alone or (refused and refused[0] == f"method.{option}"):
+    for option in method_options(config):
+        if f"method.{option}" not in given:
             config.method[option] = None
     if not predictor and "predictor.hidden" not in given:
         config.predictor.hidden = None

@@ -184,6 +184,20 @@ def make(
     return tx, learning_rate
 
 
+def updates_made(opt_state: Any, otherwise: int) -> int:
+    """How many updates `make`'s schedule has counted, in the state of an optimizer.
+
+    `otherwise` is the answer for an optimizer without a schedule.
+    """
+
+    def is_schedule(state):
+        return isinstance(state, optax.ScaleByScheduleState)
+
+    states = jax.tree.leaves(opt_state, is_leaf=is_schedule)
+    counts = (int(state.count) for state in states if is_schedule(state))
+    return next(counts, otherwise)
+
+
 def _transformation(
     name: str,
     learning_rate: optax.Schedule,

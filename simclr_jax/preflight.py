@@ -3,13 +3,16 @@
 Reads sizes and file headers, no images, and writes nothing.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from simclr_jax import checkpoint, data, label_file
 from simclr_jax.config import Config
+from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.fields import TEACHERS
+from simclr_jax.heads import Projector
 from simclr_jax.workdir import checkpoints, results
 
 # Stages that use the newest pretraining checkpoint; a later one makes them out of date.
@@ -215,11 +218,16 @@ def no_checkpoint(directory) -> str:
 
 
 def check_network(meta: dict, config: Config, directory) -> None:
-    for section in ("encoder", "projector"):
+    """Raises RequestError if the checkpoint has another network than the recipe.
+
+    A field that is younger than the checkpoint has the default of the class it sets.
+    """
+    for section, network in (("encoder", ResNet), ("projector", Projector)):
+        defaults = {field.name: field.default for field in dataclasses.fields(network)}
         for name, value in config[section].items():
             if name == "init_scheme":  # no longer matters
                 continue
-            made = meta[section].get(name)
+            made = (defaults | meta[section]).get(name)
             if made != value:
                 raise RequestError(
                     f"config.{section}.{name}: the checkpoint in {directory} has "

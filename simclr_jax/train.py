@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simclr_jax import data, loss_scale
+from simclr_jax import data, loss_scale, optim
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.progress import Progress
 from simclr_jax.signals import check_stop
@@ -26,7 +26,8 @@ class TrainState(NamedTuple):
     """All that training changes, and nothing else: arrays only, no functions.
 
     Attributes:
-      step: int32 [], optimizer steps taken.
+      step: int32 [], steps attempted, skipped ones included; data order and keys
+        follow it, the learning rate follows opt_state's count of updates made.
       params: what the optimizer trains.
       model_state: what else the loss carries along (BatchNorm statistics, ...).
       opt_state: optax's.
@@ -140,7 +141,8 @@ def run(
       record: `(step, **scalars)`, every `plan.log_every` steps and at the end.
       save: called every `plan.save_every` steps, at the end and when stopped.
       progress: shows the person at the terminal how far it is.
-      schedule: step -> learning rate, for the record.
+      schedule: updates made before -> learning rate, for the record: that of the last
+        update made, which after skipped steps is not the step's.
       evaluate: `(state, step)`, every `plan.evaluate_every` steps.
       evaluated: whether a step's evaluation is on record: a run that was killed
         in one evaluates again before it goes on.
@@ -181,7 +183,8 @@ def run(
                 if skipped:
                     values["skipped"] = skipped
                 epoch = step / plan.steps_per_epoch
-                rate = jax.device_get(schedule(step - 1))
+                made = optim.updates_made(state.opt_state, step)
+                rate = jax.device_get(schedule(max(made - 1, 0)))
                 values |= {"lr": float(rate), "epoch": epoch}
                 record(step, **values, **progress.advance(step, values["loss"]))
             evaluate_if_due(state, step)

@@ -129,6 +129,23 @@ def test_lars():
             assert np.abs(first[path] - w).max() > 0.1
 
 
+def test_to_lars_twice_the_loss_is_half_the_decay():
+    """What recipes say of Google's numbers, whose code minimises 2 L."""
+    params, grads = tree(0), tree(1)
+
+    def step(factor, weight_decay):
+        tx, _ = optim.make("lars", lr=2.0, weight_decay=weight_decay, total_steps=10)
+        scaled = jax.tree.map(lambda g: factor * g, grads)
+        return leaves(tx.update(scaled, tx.init(params), params)[0])
+
+    ours, googles = step(1, 0.05), step(2, 0.1)
+    adapted = {path: update for path, update in ours.items() if path[-1] == "kernel"}
+    others = {path: 2 * ours[path] for path in ours.keys() - adapted.keys()}
+    assert adapted
+    assert others
+    assert_same(googles, adapted | others)
+
+
 def test_lars_moves_parameters_and_gradients_that_are_zero():
     tx, _ = optim.make("lars", lr=0.5, momentum=0.0, total_steps=10)
     params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}

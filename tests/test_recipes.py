@@ -52,13 +52,20 @@ def load(name):
 def test_every_recipe_takes_another_method_by_its_name(name, method):
     """Its own method's options go with its method; the command line's stay."""
     file, colon, variant = name.partition(":")
+    recipes = load(name)[1]
     flags = [f"--config={ROOT}/configs/{file}.py{colon}{variant}", "--workdir=none"]
     changes = [f"--config.method.name={method}", "--config.batch_size=64"]
     changes.append("--config.microbatch=0")
-    if method == "moco":
-        changes.append("--config.method.bn_groups=8")
+    given = {"bn_groups": 8} if method == "moco" else {}
+    changes += [f"--config.method.{key}={value}" for key, value in given.items()]
     config = parse(["launch.py", *flags, *changes]).config
     config_lib.validate(config, common.get_config())
+    same = recipes.method.name == method
+    kept = config_lib.method_options(recipes) if same else {}
+    assert config_lib.method_options(config) == kept | given
+    assert config.predictor.hidden == (
+        recipes.predictor.hidden if method == "byol" else None
+    )
     if method == "byol":
         config = parse(["", *flags, *changes, "--config.method.temperature=0.1"]).config
         with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
@@ -81,6 +88,16 @@ def test_every_recipe_is_valid_and_documented(name):
             results[stage][variant] = {"top1": 0.5, "top3": 0.75}
     shown = [row for row in report.rows(results, config) if row.published]
     assert len(shown) == len(config.published.rows)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_stages_see_images_of_one_size(name):
+    """Those a recipe does not run too: the command line may add them."""
+    _, config = load(name)
+    labelled = [config[s].augment for s in ("finetune", "supervised", "distill")]
+    assert {fields.size for fields in labelled} == {config.augment.size}
+    # Digits have no mirror images; what else a recipe says of crops is of all stages.
+    assert len({(fields.flip, fields.crop_scale) for fields in labelled}) == 1
 
 
 def test_every_field_has_a_rule_or_is_free_text():

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from simclr_jax import signals, train
+from simclr_jax import loss_scale, optim, signals, train
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.progress import Progress, duration
 
@@ -53,8 +53,7 @@ class Recorder:
             record=lambda step, **values: self.lines.append((step, values)),
             save=lambda state: self.saved.append(int(state.step)),
             progress=progress,
-            schedule=lambda step: 0.1 * step,
-            **options,
+            **({"schedule": lambda step: 0.1 * step} | options),
         )
 
 
@@ -134,6 +133,35 @@ def test_a_step_that_is_not_finite_changes_nothing(bad):
         )
     state, _ = step(state, key, jnp.asarray(TARGET))
     assert int(state.skipped) == 0
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adam", "adamw", "sgd in float16"])
+def test_the_learning_rate_on_record_is_the_one_applied(name):
+    """Also after a step that was skipped, which the schedule did not count."""
+    fields = {"schedule": "cosine", "warmup_steps": 2, "total_steps": 8}
+    tx, schedule = optim.make(name.split()[0], lr=0.1, momentum=0.0, **fields)
+    tx = loss_scale.dynamic(tx) if "float16" in name else tx
+    state = train.init_state({"bias": jnp.zeros(3)}, {}, tx)
+
+    def slope(params, model_state, key, batch):  # a gradient of 1: Adam's step is lr
+        return jnp.sum(params["bias"] * batch), (model_state, {})
+
+    recorder, seen = Recorder(), [0.0]
+    recorder.run(
+        tx,
+        state,
+        (jnp.full(3, np.nan if step in (1, 4) else 1.0) for step in range(7)),
+        plan(7, log_every=1, evaluate_every=1),
+        loss_fn=slope,
+        schedule=schedule,
+        evaluate=lambda state, step: seen.append(float(state.params["bias"][0])),
+    )
+    applied = -np.diff(seen)
+    # Step 1 is at the foot of the warm-up.
+    assert list(np.flatnonzero(applied == 0)) == [0, 1, 4]
+    applied[4] = applied[3]  # on record is the last update's
+    recorded = [values["lr"] for _, values in recorder.lines]
+    np.testing.assert_allclose(recorded, applied, rtol=1e-4, atol=1e-7)
 
 
 def test_a_resident_batch_is_gathered_in_the_step():

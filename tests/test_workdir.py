@@ -6,7 +6,10 @@ import pytest
 import tiny_recipe
 
 from configs import common
+from simclr_jax import preflight
+from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
+from simclr_jax.heads import Projector
 from simclr_jax.workdir import Workdir, check
 
 
@@ -151,3 +154,23 @@ def test_a_workdir_older_than_a_field_was_made_with_its_default(workdir, config)
     message = "config.probe.features: .* was made with 'h', not 'z'"
     with pytest.raises(RequestError, match=message):
         check(workdir.path, config, known)
+
+
+def test_a_checkpoint_older_than_a_field_was_made_with_its_default():
+    config = common.get_config()
+    meta = {name: dict(config[name]) for name in ("encoder", "projector")}
+    del meta["encoder"]["sk"]
+    del meta["projector"]["last_norm"]
+    preflight.check_network(meta, config, "older")
+    config.projector.last_norm = False
+    message = "config.projector.last_norm: .* older has True, the recipe False"
+    with pytest.raises(RequestError, match=message):
+        preflight.check_network(meta, config, "older")
+
+
+def test_a_networks_defaults_are_the_recipes():
+    """Either stands for what a checkpoint or a workdir is too old to say."""
+    config = common.get_config()
+    for section, network in (("encoder", ResNet()), ("projector", Projector())):
+        for name, value in config[section].items():
+            assert getattr(network, name) == value
