@@ -135,10 +135,12 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
         raise RequestError("config.data.path: empty; 'npz' needs the path of an .npz")
     try:
         # Opened here: np.load leaves the file open when it turns out to be cut off.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an .npz archive")
-            yield archive
+            with archive:
+                yield archive
     except FileNotFoundError as error:
         raise RequestError(f"config.data.path: {path} does not exist") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -161,6 +161,13 @@ def test_unreadable_npz_is_refused(tmp_path, arrays, content):
     assert "\n" not in str(error.value)
 
 
+def test_a_single_array_is_no_npz(tmp_path, arrays):
+    np.save(tmp_path / "set.npy", arrays["train_images"])
+    for act in (data.describe, lambda *a, **k: data.load(*a, "train", **k)):
+        with pytest.raises(RequestError, match=r"^config\.data\.path: .*single array"):
+            act("npz", path=str(tmp_path / "set.npy"))
+
+
 def test_npz_needs_a_path_and_a_known_split(tmp_path, arrays):
     with pytest.raises(RequestError, match=r"^config\.data\.path: empty"):
         data.describe("npz")
