@@ -35,8 +35,11 @@ def check(config: Config, workdir) -> data.Info:
         download=fields.download,
     )
     pretrain_split = fields.pretrain_split or fields.train_split
-    for name in ("train_split", "test_split", "pretrain_split"):
-        split = fields[name] or pretrain_split
+    for name, split in (
+        ("train_split", fields.train_split),
+        ("test_split", fields.test_split),
+        ("pretrain_split", pretrain_split),
+    ):
         if split not in info.num_examples:
             there = ", ".join(info.num_examples)
             raise RequestError(

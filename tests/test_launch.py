@@ -323,6 +323,17 @@ REFUSALS = [
     ("--config.data.path=/nowhere.npz", "config.data.path", "/nowhere.npz"),
     ("--config.data.name=cifra10", "config.data.name", "cifar10"),
     ("--config.data.limit=65", "config.data.limit"),
+    (
+        "--config.data.test_split=",
+        "config.data.test_split",
+        "no split ''",
+        "train, test",
+    ),
+    (
+        "--config.data.train_split= --config.data.pretrain_split=train",
+        "config.data.train_split",
+        "no split ''",
+    ),
     ("--config.microbatch=5", "config.microbatch", "does not divide"),
     ("--config.augment.crop_scale=(0.5,0.1)", "config.augment.crop_scale"),
     ("--config.augment.second.blur=1.5", "config.augment.second.blur"),
@@ -341,7 +352,7 @@ def test_a_wrong_request_is_one_line_and_exit_2(npz, tmp_path, flag, words, caps
     sys.path.insert(0, str(ROOT))
     import launch as launcher
 
-    flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", flag]
+    flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", *flag.split(" ")]
     code = launcher.main(["launch.py", *flags])
     error = capsys.readouterr().err
     assert code == 2, error
