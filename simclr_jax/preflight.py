@@ -92,7 +92,7 @@ def _check_teacher(config: Config, workdir, info: data.Info) -> None:
     if meta is None:
         raise RequestError(no_teacher(config, folder))
     teacher = _teacher_workdir(config, workdir)
-    if fields.teacher_stage not in results(teacher):
+    if fields.teacher_stage not in results(teacher, "config.distill.teacher"):
         raise RequestError(
             f"config.distill.teacher: stage {fields.teacher_stage} in {teacher} is not "
             "finished; run its own command again first"

@@ -37,11 +37,9 @@ def check(path: str | os.PathLike, config: Config, known: Config | None = None) 
         raise RequestError(f"--workdir: {path} is not a folder")
     recipe = path / "config.json"
     if recipe.exists() and _begun(path):
-        try:
-            made_by = json.loads(recipe.read_text())
-        except (OSError, ValueError) as error:
-            raise RequestError(f"--workdir: can't read {recipe}: {error}") from error
+        made_by = _read(recipe, "--workdir", "take another --workdir")
         config_lib.same_recipe(made_by, config, str(path), known)
+    results(path)
 
 
 def _begun(path: Path) -> bool:
@@ -56,10 +54,26 @@ def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
     return path / "stages" / stage / variant / "checkpoints"
 
 
-def results(path: Path) -> dict[str, Any]:
-    """results.json as it stands; empty before the first stage ends."""
+def results(path: Path, field: str = "--workdir") -> dict[str, Any]:
+    """results.json as it stands; empty before the first stage ends.
+
+    Raises:
+      RequestError: it is damaged; `field` is what named the workdir.
+    """
     path = path / "results.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    cure = "delete it, and the workdir's own command makes it again"
+    return _read(path, field, cure) if path.exists() else {}
+
+
+def _read(path: Path, field: str, cure: str) -> dict[str, Any]:
+    """The JSON object in a file, else a RequestError that names it."""
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{field}: can't read {path}: {error}; {cure}") from error
+    return found
 
 
 class Workdir:

@@ -1,12 +1,14 @@
 """Records that survive crashes, and recipes that may or may not continue."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny_recipe
 
 from configs import common
-from simclr_jax import preflight
+from simclr_jax import preflight, stages
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
@@ -133,6 +135,28 @@ def test_a_workdir_without_a_checkpoint_takes_another_recipe(workdir, config):
 def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
     assert Workdir(tmp_path / "run", config).results() == {}
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name, cure",
+    [("config.json", "take another --workdir"), ("results.json", "delete it, .*")],
+)
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_damaged_record_is_named(workdir, config, name, cure, text):
+    begin(workdir)
+    (workdir.path / name).write_text(text)
+    damaged = rf"^--workdir: can't read {workdir.path / name}: .*; {cure}$"
+    with pytest.raises(RequestError, match=damaged) as error:
+        check(workdir.path, config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
+    (workdir.path / "results.json").write_text('{"supervised": {"loss": 1}}')
+    run: Any = SimpleNamespace(config=config, workdir=workdir)
+    assert not stages._holds(run, "supervised")
+    (workdir.path / "results.json").write_text('{"supervised": {"max_steps": 0}}')
+    assert stages._holds(run, "supervised")
 
 
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):
