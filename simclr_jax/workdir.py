@@ -4,6 +4,7 @@
 TensorBoard show the same.
 """
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -12,9 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from simclr_jax import config as config_lib
 from simclr_jax.config import Config
@@ -83,7 +84,6 @@ class Workdir:
         self.path = Path(path).expanduser()
         self._config = config
         self._tensorboard: _Tensorboard | None = None
-        self._metrics: TextIO | None = None
 
     def open(self) -> Self:
         """Makes the folder, locks it and writes config.json.
@@ -103,10 +103,14 @@ class Workdir:
         except OSError as error:
             self._lock.close()
             raise RequestError(f"--workdir: another run is using {path}") from error
-        check(path, config)
-        if not _begun(path):  # nothing to continue: what was recorded starts again
-            (path / "metrics.jsonl").unlink(missing_ok=True)
-        _replace(path / "config.json", config_lib.to_json(config))
+        try:
+            check(path, config)
+            if not _begun(path):  # nothing to continue: what was recorded starts again
+                (path / "metrics.jsonl").unlink(missing_ok=True)
+            _replace(path / "config.json", config_lib.to_json(config))
+        except (OSError, RequestError):
+            self._lock.close()
+            raise
         self._tensorboard = _Tensorboard(path) if config.tensorboard else None
         return self
 
@@ -126,10 +130,9 @@ class Workdir:
         """Appends one line to metrics.jsonl."""
         line = {"stage": stage, "variant": variant, "step": step}
         line |= {name: _finite_or_null(value) for name, value in values.items()}
-        if self._metrics is None:
-            self._metrics = (self.path / "metrics.jsonl").open("a")
-        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
-        self._metrics.flush()
+        path = self.path / "metrics.jsonl"
+        with _named(path), path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
         if self._tensorboard:
             self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
 
@@ -145,9 +148,6 @@ class Workdir:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
         kept = [
             line
             for line in self.metrics()
@@ -167,8 +167,6 @@ class Workdir:
         _replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
     def close(self) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
         if self._tensorboard:
             self._tensorboard.close()
         self._lock.close()
@@ -190,11 +188,21 @@ def _whole_lines(lines: Iterable[str]):
 def _replace(path: Path, text: str) -> None:
     """Writes `text` so that a reader finds either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _named(path):
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Makes an OSError say where: what a full disk raises does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _provenance(config: Config) -> dict[str, Any]:

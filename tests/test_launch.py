@@ -452,6 +452,19 @@ def test_the_demo_recipe_starts_without_tensorflow(tmp_path):
     assert "supervised, all labels" in done.stdout
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line_and_exit_1(npz, tmp_path, capsys):
+    sys.path.insert(0, str(ROOT))
+    import launch as launcher
+
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / ".config.json.tmp").symlink_to("/dev/full")
+    assert launcher.main(["launch.py", *recipe(npz), f"--workdir={workdir}"]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: .*No space.*'{workdir}/config\.json'\n", error), error
+
+
 def test_two_runs_on_one_workdir(npz, tmp_path):
     import fcntl
 

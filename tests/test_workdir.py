@@ -1,6 +1,7 @@
 """Records that survive crashes, and recipes that may or may not continue."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,20 @@ def test_what_is_not_finite_is_null(workdir):
     assert "Infinity" not in text
     (line,) = workdir.metrics()
     assert (line["loss"], line["lr"], line["epoch"]) == (None, None, 0.5)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl"])
+def test_a_full_disk_is_said_with_the_file(workdir, config, name):
+    for written in (".results.json.tmp", "metrics.jsonl"):
+        (workdir.path / written).symlink_to("/dev/full")
+    act = {
+        "results.json": lambda: workdir.add_result("knn", {}, config),
+        "metrics.jsonl": lambda: workdir.record("knn", "", 1, loss=1.0),
+    }[name]
+    with pytest.raises(OSError, match=rf"No space .*'{workdir.path / name}'"):
+        act()
+    workdir.close()  # writes nothing that would fail again, without the name
 
 
 def test_forget_drops_one_variant_only(workdir):
