@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from simclr_jax import config as config_lib
 from simclr_jax.config import Config
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, install
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -78,12 +78,16 @@ def _read(path: Path, field: str, cure: str) -> dict[str, Any]:
 
 
 class Workdir:
-    """One run's folder: read only until `open`, then locked until `close`."""
+    """One run's folder: read only until `open`, then locked until `close`.
+
+    Raises:
+      RequestError: TensorBoard's events are wanted and can't be written.
+    """
 
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = Path(path).expanduser()
         self._config = config
-        self._tensorboard: _Tensorboard | None = None
+        self._tensorboard = _Tensorboard(self.path) if config.tensorboard else None
 
     def open(self) -> Self:
         """Makes the folder, locks it and writes config.json.
@@ -111,7 +115,6 @@ class Workdir:
         except (OSError, RequestError):
             self._lock.close()
             raise
-        self._tensorboard = _Tensorboard(path) if config.tensorboard else None
         return self
 
     # Checkpoints ------------------------------------------------------------
@@ -245,13 +248,28 @@ def _commit() -> str | None:
 
 
 class _Tensorboard:
-    """clu's writer, imported only when asked for: it loads TensorFlow."""
+    """clu's writer, imported only when asked for: it loads TensorFlow.
+
+    Writes nothing, not even its folder, before the first scalars.
+
+    Raises:
+      RequestError: TensorFlow or clu does not import.
+    """
 
     def __init__(self, path: Path):
         from simclr_jax import data
+        from simclr_jax.data_reader import one_line
 
-        data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
-        from clu import metric_writers
+        try:
+            data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
+            from clu import metric_writers
+        except (RequestError, ImportError) as error:
+            # The RequestError is of a data set; its cause says what did not import.
+            raise RequestError(
+                "config.tensorboard: TensorFlow or clu does not import "
+                f"({one_line(error.__cause__ or error)}); {install('train')}, or leave "
+                "it False"
+            ) from error
 
         self._create = lambda name: metric_writers.SummaryWriter(
             str(path / "tensorboard" / name)

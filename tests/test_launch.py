@@ -436,17 +436,33 @@ def test_divergence_exits_3_and_keeps_the_last_good_checkpoint(npz, tmp_path):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(items))
 
 
+def block(folder, *packages):
+    """What PYTHONPATH must be for these packages to fail to import."""
+    for name in packages:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise ImportError('blocked')")
+    return str(folder)
+
+
+def test_tensorboard_without_tensorflow_is_refused(npz, tmp_path):
+    done = launch(
+        *recipe(npz),
+        f"--workdir={tmp_path / 'run'}",
+        "--config.tensorboard=True",
+        PYTHONPATH=block(tmp_path / "blocked", "tensorflow"),
+    )
+    cure = ("blocked", "'.[train]'", "leave it False")
+    expect_refusal(done, tmp_path / "run", "error: config.tensorboard: ", *cure)
+
+
 def test_the_demo_recipe_starts_without_tensorflow(tmp_path):
     """Three steps of every stage; TensorFlow and TFDS can't be imported."""
-    blocked = tmp_path / "blocked"
-    for name in ("tensorflow", "tensorflow_datasets", "clu"):
-        (blocked / name).mkdir(parents=True)
-        (blocked / name / "__init__.py").write_text("raise ImportError('blocked')")
+    blocked = block(tmp_path / "blocked", "tensorflow", "tensorflow_datasets", "clu")
     done = launch(
         f"--config={ROOT}/configs/demo.py",
         f"--workdir={tmp_path / 'run'}",
         "--config.max_steps=3",
-        PYTHONPATH=str(blocked),
+        PYTHONPATH=blocked,
     )
     assert done.returncode == 0, done.stderr
     assert "supervised, all labels" in done.stdout

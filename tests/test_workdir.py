@@ -1,6 +1,7 @@
 """Records that survive crashes, and recipes that may or may not continue."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import tiny_recipe
 
 from configs import common
-from simclr_jax import preflight, stages
+from simclr_jax import data, preflight, stages
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
@@ -172,6 +173,15 @@ def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
     assert not stages._holds(run, "supervised")
     (workdir.path / "results.json").write_text('{"supervised": {"max_steps": 0}}')
     assert stages._holds(run, "supervised")
+
+
+def test_tensorboard_without_clu_is_refused(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(data, "tensorflow", lambda: None)
+    monkeypatch.setitem(sys.modules, "clu", None)  # importing it is an ImportError
+    config.tensorboard = True
+    with pytest.raises(RequestError, match=r"^config\.tensorboard: .*\[train\]"):
+        Workdir(tmp_path / "new", config)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):
