@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from simclr_jax import config as config_lib
+from simclr_jax import events
 from simclr_jax.config import Config
-from simclr_jax.errors import RequestError, install
+from simclr_jax.errors import RequestError
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -87,7 +88,7 @@ class Workdir:
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = Path(path).expanduser()
         self._config = config
-        self._tensorboard = _Tensorboard(self.path) if config.tensorboard else None
+        self._tensorboard = events.Writer(self.path) if config.tensorboard else None
 
     def open(self) -> Self:
         """Makes the folder, locks it and writes config.json.
@@ -245,44 +246,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
-
-
-class _Tensorboard:
-    """clu's writer, imported only when asked for: it loads TensorFlow.
-
-    Writes nothing, not even its folder, before the first scalars.
-
-    Raises:
-      RequestError: TensorFlow or clu does not import.
-    """
-
-    def __init__(self, path: Path):
-        from simclr_jax import data
-        from simclr_jax.data_reader import one_line
-
-        try:
-            data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
-            from clu import metric_writers
-        except (RequestError, ImportError) as error:
-            # The RequestError is of a data set; its cause says what did not import.
-            raise RequestError(
-                "config.tensorboard: TensorFlow or clu does not import "
-                f"({one_line(error.__cause__ or error)}); {install('train')}, or leave "
-                "it False"
-            ) from error
-
-        self._create = lambda name: metric_writers.SummaryWriter(
-            str(path / "tensorboard" / name)
-        )
-        self._writers: dict[str, Any] = {}
-
-    def write(self, name: str, step: int, values: dict[str, Any]) -> None:
-        if name not in self._writers:
-            self._writers[name] = self._create(name)
-        scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
-        self._writers[name].write_scalars(step, scalars)
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.flush()
-            writer.close()
