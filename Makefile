@@ -3,8 +3,9 @@
 # make clean   remove the virtual environment and the demo's run
 #
 # Set-up is .venv with the versions of constraints.txt, done once per change of them.
-# PYTHON=python3.12 chooses another interpreter (>= 3.11), JAX=cuda12 | cuda13 | cpu
-# another build of jax than the one this machine's driver asks for.
+# PYTHON=python3.12 chooses another interpreter (>= 3.11; `make test` <= 3.13, the newest
+# that TensorFlow has packages for), JAX=cuda12 | cuda13 | cpu another build of jax than
+# the one this machine's driver asks for.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,6 +47,9 @@ clean:
 	  missing or broken (on Debian: apt install python3-venv)" >&2; exit 1; }
 
 .venv/ready-$(JAX)-%: .venv/bin/python pyproject.toml constraints.txt
+	@[ $* = demo ] || $(BIN)/python -c 'import sys; v = sys.version_info; \
+	  sys.exit(v >= (3, 14) and f"TensorFlow, which `make $*` installs, needs Python \
+	3.11 to 3.13, this is {v[0]}.{v[1]}: rm -r .venv; make $* PYTHON=python3.13")'
 	@echo "installing the pinned packages ($*, jax for $(JAX)) into .venv ..."
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)$*]'
 	@touch $@

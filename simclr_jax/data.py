@@ -18,7 +18,7 @@ from simclr_jax import data_arrays, data_folder, data_tfds
 from simclr_jax.data_order import balanced_subset, shuffled
 from simclr_jax.data_reader import Batch, Info, Reader, limited, one_line, stored_shape
 from simclr_jax.data_sources import Resident, Source, Stream, make_source, take
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, install
 
 __all__ = [
     "Batch",
@@ -55,7 +55,7 @@ def tensorflow() -> Any:
     except ImportError as error:
         raise RequestError(
             f"config.data.name: TensorFlow does not import ({one_line(error)}), and "
-            "this data set needs it; pip install 'simclr-jax[train]'"
+            f"this data set needs it; {install('train')}"
         ) from error
     tf.config.set_visible_devices([], "GPU")
     return tf
@@ -230,7 +230,7 @@ def _builder(name: str, data_dir: str) -> Any:
     except ImportError as error:
         raise RequestError(
             f"config.data.name: {name!r} is read with tensorflow-datasets, which does "
-            f"not import ({one_line(error)}); pip install 'simclr-jax[train]'"
+            f"not import ({one_line(error)}); {install('train')}"
         ) from error
     try:
         return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)

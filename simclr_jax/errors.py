@@ -1,4 +1,7 @@
-"""The ways a run can end early, each with the exit code that scripts rely on."""
+"""The ways a run can end early, each with the exit code that scripts rely on.
+
+And a cure that several of their messages name.
+"""
 
 
 class RequestError(Exception):
@@ -27,3 +30,8 @@ class FailedError(Exception):
     """Something outside of the request went wrong: a run of a sweep. Exit code 1."""
 
     exit_code = 1
+
+
+def install(extra: str) -> str:
+    """The cure for a missing package, by the extra of pyproject.toml that has it."""
+    return f"in the clone: pip install -c constraints.txt '.[{extra}]'"

@@ -35,8 +35,11 @@ def check(config: Config, workdir) -> data.Info:
         download=fields.download,
     )
     pretrain_split = fields.pretrain_split or fields.train_split
-    for name in ("train_split", "test_split", "pretrain_split"):
-        split = fields[name] or pretrain_split
+    for name, split in (
+        ("train_split", fields.train_split),
+        ("test_split", fields.test_split),
+        ("pretrain_split", pretrain_split),
+    ):
         if split not in info.num_examples:
             there = ", ".join(info.num_examples)
             raise RequestError(
@@ -89,7 +92,7 @@ def _check_teacher(config: Config, workdir, info: data.Info) -> None:
     if meta is None:
         raise RequestError(no_teacher(config, folder))
     teacher = _teacher_workdir(config, workdir)
-    if fields.teacher_stage not in results(teacher):
+    if fields.teacher_stage not in results(teacher, "config.distill.teacher"):
         raise RequestError(
             f"config.distill.teacher: stage {fields.teacher_stage} in {teacher} is not "
             "finished; run its own command again first"

@@ -99,7 +99,7 @@ def _holds(experiment: Experiment, stage: str) -> bool:
     """Whether results.json's entry is what running the stage again would give."""
     config, workdir = experiment.config, experiment.workdir
     result = workdir.results().get(stage)
-    if result is None or result["max_steps"] != config.max_steps:
+    if result is None or result.get("max_steps") != config.max_steps:
         return False
     if stage == "distill":
         folder = teacher_folder(config, workdir.path)

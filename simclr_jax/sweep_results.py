@@ -1,6 +1,5 @@
 """What a sweep has come to: its points' results, read and made into one table."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from simclr_jax import config as config_lib
 from simclr_jax import preflight, sweep_chart, sweep_table
+from simclr_jax import workdir as workdir_lib
 from simclr_jax.errors import RequestError
 from simclr_jax.sweep_plan import Point, Sweep
 
@@ -19,17 +19,19 @@ def results(point: Point) -> dict[str, Any] | None:
 
     Asks for nothing else of the folder: results.json is all that needs to be kept.
     """
-    try:
-        found = json.loads((point.path / "results.json").read_text())
-    except FileNotFoundError:
+    found = workdir_lib.results(point.path)
+    if not found:
         return None
-    except ValueError as error:
-        raise RequestError(f"--workdir: can't read {point.path}: {error}") from error
+    if not isinstance(found.get("config"), dict):
+        raise RequestError(
+            f"--workdir: {point.path}/results.json does not say what was run; delete "
+            "it, and the sweep runs the point again"
+        )
     config_lib.same_recipe(found["config"], point.config, str(point.path))
     newest = found.get("pretrain", {}).get("step")
     for stage in set(point.config.stages) - {"report"}:
         result = found.get(stage)
-        if result is None or result["max_steps"] != point.config.max_steps:
+        if result is None or result.get("max_steps") != point.config.max_steps:
             return None
         stale = newest is not None and result.get("step", newest) != newest
         if stale and stage in preflight.FROM_CHECKPOINT:

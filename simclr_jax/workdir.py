@@ -4,6 +4,7 @@
 TensorBoard show the same.
 """
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -12,11 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from simclr_jax import config as config_lib
+from simclr_jax import events
 from simclr_jax.config import Config
 from simclr_jax.errors import RequestError
 
@@ -37,11 +39,9 @@ def check(path: str | os.PathLike, config: Config, known: Config | None = None) 
         raise RequestError(f"--workdir: {path} is not a folder")
     recipe = path / "config.json"
     if recipe.exists() and _begun(path):
-        try:
-            made_by = json.loads(recipe.read_text())
-        except (OSError, ValueError) as error:
-            raise RequestError(f"--workdir: can't read {recipe}: {error}") from error
+        made_by = _read(recipe, "--workdir", "take another --workdir")
         config_lib.same_recipe(made_by, config, str(path), known)
+    results(path)
 
 
 def _begun(path: Path) -> bool:
@@ -56,20 +56,39 @@ def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
     return path / "stages" / stage / variant / "checkpoints"
 
 
-def results(path: Path) -> dict[str, Any]:
-    """results.json as it stands; empty before the first stage ends."""
+def results(path: Path, field: str = "--workdir") -> dict[str, Any]:
+    """results.json as it stands; empty before the first stage ends.
+
+    Raises:
+      RequestError: it is damaged; `field` is what named the workdir.
+    """
     path = path / "results.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    cure = "delete it, and the workdir's own command makes it again"
+    return _read(path, field, cure) if path.exists() else {}
+
+
+def _read(path: Path, field: str, cure: str) -> dict[str, Any]:
+    """The JSON object in a file, else a RequestError that names it."""
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{field}: can't read {path}: {error}; {cure}") from error
+    return found
 
 
 class Workdir:
-    """One run's folder: read only until `open`, then locked until `close`."""
+    """One run's folder: read only until `open`, then locked until `close`.
+
+    Raises:
+      RequestError: TensorBoard's events are wanted and can't be written.
+    """
 
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = Path(path).expanduser()
         self._config = config
-        self._tensorboard: _Tensorboard | None = None
-        self._metrics: TextIO | None = None
+        self._tensorboard = events.Writer(self.path) if config.tensorboard else None
 
     def open(self) -> Self:
         """Makes the folder, locks it and writes config.json.
@@ -89,11 +108,14 @@ class Workdir:
         except OSError as error:
             self._lock.close()
             raise RequestError(f"--workdir: another run is using {path}") from error
-        check(path, config)
-        if not _begun(path):  # nothing to continue: what was recorded starts again
-            (path / "metrics.jsonl").unlink(missing_ok=True)
-        _replace(path / "config.json", config_lib.to_json(config))
-        self._tensorboard = _Tensorboard(path) if config.tensorboard else None
+        try:
+            check(path, config)
+            if not _begun(path):  # nothing to continue: what was recorded starts again
+                (path / "metrics.jsonl").unlink(missing_ok=True)
+            _replace(path / "config.json", config_lib.to_json(config))
+        except (OSError, RequestError):
+            self._lock.close()
+            raise
         return self
 
     # Checkpoints ------------------------------------------------------------
@@ -112,10 +134,9 @@ class Workdir:
         """Appends one line to metrics.jsonl."""
         line = {"stage": stage, "variant": variant, "step": step}
         line |= {name: _finite_or_null(value) for name, value in values.items()}
-        if self._metrics is None:
-            self._metrics = (self.path / "metrics.jsonl").open("a")
-        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
-        self._metrics.flush()
+        path = self.path / "metrics.jsonl"
+        with _named(path), path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
         if self._tensorboard:
             self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
 
@@ -131,9 +152,6 @@ class Workdir:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
         kept = [
             line
             for line in self.metrics()
@@ -153,8 +171,6 @@ class Workdir:
         _replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
     def close(self) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
         if self._tensorboard:
             self._tensorboard.close()
         self._lock.close()
@@ -176,11 +192,21 @@ def _whole_lines(lines: Iterable[str]):
 def _replace(path: Path, text: str) -> None:
     """Writes `text` so that a reader finds either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _named(path):
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Makes an OSError say where: what a full disk raises does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _provenance(config: Config) -> dict[str, Any]:
@@ -220,29 +246,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
-
-
-class _Tensorboard:
-    """clu's writer, imported only when asked for: it loads TensorFlow."""
-
-    def __init__(self, path: Path):
-        from simclr_jax import data
-
-        data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
-        from clu import metric_writers
-
-        self._create = lambda name: metric_writers.SummaryWriter(
-            str(path / "tensorboard" / name)
-        )
-        self._writers: dict[str, Any] = {}
-
-    def write(self, name: str, step: int, values: dict[str, Any]) -> None:
-        if name not in self._writers:
-            self._writers[name] = self._create(name)
-        scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
-        self._writers[name].write_scalars(step, scalars)
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.flush()
-            writer.close()

@@ -1,8 +1,10 @@
 """Tests for data_arrays.py and data_order.py: mnist5k, npz, and drawing subsets."""
 
+import re
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -77,10 +79,34 @@ def test_a_missing_package_is_named(monkeypatch):
 
     data_arrays._mnist_table.cache_clear()
     monkeypatch.setattr(data_arrays.importlib.resources, "files", missing)
-    with pytest.raises(
-        RequestError, match=r"^config\.data\.name: .*simclr-jax\[demo\]"
-    ):
+    with pytest.raises(RequestError, match=r"^config\.data\.name: .*'\.\[demo\]'"):
         data.describe("mnist5k")
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tensorflow_datasets"])
+def test_a_missing_tensorflow_is_named(monkeypatch, package):
+    """What is advised is an extra of the clone: no package index has simclr_jax."""
+    monkeypatch.setitem(sys.modules, package, None)  # importing it is an ImportError
+    act = {
+        "tensorflow": data.tensorflow.__wrapped__,  # the cache may have it already
+        "tensorflow_datasets": lambda: data.describe("cifar10"),
+    }[package]
+    cure = r"pip install -c constraints\.txt '\.\[train\]'$"
+    with pytest.raises(RequestError, match=rf"^config\.data\.name: .*{cure}"):
+        act()
+
+
+def test_no_package_index_is_said_to_have_this():
+    root = Path(__file__).parents[1]
+    assert (root / "constraints.txt").exists()  # which the messages name
+    files = [*root.glob("*.md"), root / "Makefile", root / "launch.py"]
+    files += [*root.glob("simclr_jax/**/*.py"), *root.glob("configs/*.py")]
+    files += root.glob("benchmarks/**/*.py")
+    assert len(files) > 50
+    for file in files:
+        text = file.read_text()
+        advised = re.search(r"pip install\s+(-\S+\s+)*['\"]?simclr|simclr-jax\[", text)
+        assert not advised, (file, advised)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -159,6 +185,13 @@ def test_unreadable_npz_is_refused(tmp_path, arrays, content):
     with pytest.raises(RequestError, match=r"^config\.data\.path: ") as error:
         data.load("npz", "train", path=str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_single_array_is_no_npz(tmp_path, arrays):
+    np.save(tmp_path / "set.npy", arrays["train_images"])
+    for act in (data.describe, lambda *a, **k: data.load(*a, "train", **k)):
+        with pytest.raises(RequestError, match=r"^config\.data\.path: .*single array"):
+            act("npz", path=str(tmp_path / "set.npy"))
 
 
 def test_npz_needs_a_path_and_a_known_split(tmp_path, arrays):

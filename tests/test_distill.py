@@ -247,12 +247,21 @@ def test_the_student_of_an_earlier_teacher_is_dropped(tmp_path, changed, kept):
     workdir.close()
 
 
-def test_an_unfinished_teacher_is_refused(npz, tmp_path):
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        (None, "stage finetune in {teacher} is not finished"),
+        ("{", "can't read {teacher}/results.json: "),
+    ],
+)
+def test_an_unfinished_teacher_is_refused(npz, tmp_path, record, message):
     """A signal leaves a checkpoint of a network that is half trained."""
     teacher = tmp_path / "teacher"
     folder = workdir_checkpoints(teacher, "finetune", "pretrained")
     made = {"num_classes": 4, "source_step": 8}
     checkpoint.save(folder, 2, {"params": {"w": jnp.ones(2)}}, made)
+    if record:
+        (teacher / "results.json").write_text(record)
     done = launch(
         *recipe(npz),
         "--config.stages=('distill',)",
@@ -261,8 +270,9 @@ def test_an_unfinished_teacher_is_refused(npz, tmp_path):
         *STUDENT,
     )
     assert done.returncode == 2
-    message = f"config.distill.teacher: stage finetune in {teacher} is not finished"
-    assert message in done.stderr
+    wanted = f"error: config.distill.teacher: {message.format(teacher=teacher)}"
+    assert done.stderr.startswith(wanted)
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -323,6 +323,17 @@ REFUSALS = [
     ("--config.data.path=/nowhere.npz", "config.data.path", "/nowhere.npz"),
     ("--config.data.name=cifra10", "config.data.name", "cifar10"),
     ("--config.data.limit=65", "config.data.limit"),
+    (
+        "--config.data.test_split=",
+        "config.data.test_split",
+        "no split ''",
+        "train, test",
+    ),
+    (
+        "--config.data.train_split= --config.data.pretrain_split=train",
+        "config.data.train_split",
+        "no split ''",
+    ),
     ("--config.microbatch=5", "config.microbatch", "does not divide"),
     ("--config.augment.crop_scale=(0.5,0.1)", "config.augment.crop_scale"),
     ("--config.augment.second.blur=1.5", "config.augment.second.blur"),
@@ -341,7 +352,7 @@ def test_a_wrong_request_is_one_line_and_exit_2(npz, tmp_path, flag, words, caps
     sys.path.insert(0, str(ROOT))
     import launch as launcher
 
-    flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", flag]
+    flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", *flag.split(" ")]
     code = launcher.main(["launch.py", *flags])
     error = capsys.readouterr().err
     assert code == 2, error
@@ -425,20 +436,49 @@ def test_divergence_exits_3_and_keeps_the_last_good_checkpoint(npz, tmp_path):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(items))
 
 
+def block(folder, *packages):
+    """What PYTHONPATH must be for these packages to fail to import."""
+    for name in packages:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise ImportError('blocked')")
+    return str(folder)
+
+
+def test_tensorboard_without_tensorflow_is_refused(npz, tmp_path):
+    done = launch(
+        *recipe(npz),
+        f"--workdir={tmp_path / 'run'}",
+        "--config.tensorboard=True",
+        PYTHONPATH=block(tmp_path / "blocked", "tensorflow"),
+    )
+    cure = ("blocked", "'.[train]'", "leave it False")
+    expect_refusal(done, tmp_path / "run", "error: config.tensorboard: ", *cure)
+
+
 def test_the_demo_recipe_starts_without_tensorflow(tmp_path):
     """Three steps of every stage; TensorFlow and TFDS can't be imported."""
-    blocked = tmp_path / "blocked"
-    for name in ("tensorflow", "tensorflow_datasets", "clu"):
-        (blocked / name).mkdir(parents=True)
-        (blocked / name / "__init__.py").write_text("raise ImportError('blocked')")
+    blocked = block(tmp_path / "blocked", "tensorflow", "tensorflow_datasets", "clu")
     done = launch(
         f"--config={ROOT}/configs/demo.py",
         f"--workdir={tmp_path / 'run'}",
         "--config.max_steps=3",
-        PYTHONPATH=str(blocked),
+        PYTHONPATH=blocked,
     )
     assert done.returncode == 0, done.stderr
     assert "supervised, all labels" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line_and_exit_1(npz, tmp_path, capsys):
+    sys.path.insert(0, str(ROOT))
+    import launch as launcher
+
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / ".config.json.tmp").symlink_to("/dev/full")
+    assert launcher.main(["launch.py", *recipe(npz), f"--workdir={workdir}"]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: .*No space.*'{workdir}/config\.json'\n", error), error
 
 
 def test_two_runs_on_one_workdir(npz, tmp_path):

@@ -27,6 +27,7 @@ from simclr_jax import (
     sweep_chart,
     sweep_page,
     sweep_plan,
+    sweep_results,
     sweep_table,
 )
 from simclr_jax.errors import FailedError, RequestError
@@ -215,6 +216,25 @@ def test_points_are_all_rows_with_the_first_seed_then_with_the_next(tmp_path):
     assert [p.config.optimizer.lr for p in points] == [1e-3, 0.5, 1e-3, 0.5]
     assert [p.config.seed for p in points] == [4, 4, 0, 0]
     assert config.optimizer.lr == 1e-3  # the recipe's own is left alone
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"probe": {"step": 8}}'])
+def test_a_points_damaged_results_are_named(tmp_path, text):
+    point, _ = sweep_plan.points(toy(), common.get_config(), [0], tmp_path)
+    assert sweep_results.results(point) is None
+    point.path.mkdir(parents=True)
+    (point.path / "results.json").write_text(text)
+    named = rf"^--workdir: .*{point.path}/results\.json"
+    with pytest.raises(RequestError, match=named):
+        sweep_results.results(point)
+
+
+def test_a_points_result_without_its_max_steps_is_not_finished(tmp_path):
+    point, _ = sweep_plan.points(toy(), common.get_config(), [0], tmp_path)
+    point.path.mkdir(parents=True)
+    record = {"config": point.config.to_dict(), "pretrain": {"loss": 1}}
+    (point.path / "results.json").write_text(json.dumps(record))
+    assert sweep_results.results(point) is None
 
 
 BROKEN = [

@@ -1,12 +1,16 @@
 """Records that survive crashes, and recipes that may or may not continue."""
 
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny_recipe
 
 from configs import common
-from simclr_jax import preflight
+from simclr_jax import data, preflight, stages
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
@@ -47,6 +51,20 @@ def test_what_is_not_finite_is_null(workdir):
     assert "Infinity" not in text
     (line,) = workdir.metrics()
     assert (line["loss"], line["lr"], line["epoch"]) == (None, None, 0.5)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl"])
+def test_a_full_disk_is_said_with_the_file(workdir, config, name):
+    for written in (".results.json.tmp", "metrics.jsonl"):
+        (workdir.path / written).symlink_to("/dev/full")
+    act = {
+        "results.json": lambda: workdir.add_result("knn", {}, config),
+        "metrics.jsonl": lambda: workdir.record("knn", "", 1, loss=1.0),
+    }[name]
+    with pytest.raises(OSError, match=rf"No space .*'{workdir.path / name}'"):
+        act()
+    workdir.close()  # writes nothing that would fail again, without the name
 
 
 def test_forget_drops_one_variant_only(workdir):
@@ -133,6 +151,37 @@ def test_a_workdir_without_a_checkpoint_takes_another_recipe(workdir, config):
 def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
     assert Workdir(tmp_path / "run", config).results() == {}
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name, cure",
+    [("config.json", "take another --workdir"), ("results.json", "delete it, .*")],
+)
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_damaged_record_is_named(workdir, config, name, cure, text):
+    begin(workdir)
+    (workdir.path / name).write_text(text)
+    damaged = rf"^--workdir: can't read {workdir.path / name}: .*; {cure}$"
+    with pytest.raises(RequestError, match=damaged) as error:
+        check(workdir.path, config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
+    (workdir.path / "results.json").write_text('{"supervised": {"loss": 1}}')
+    run: Any = SimpleNamespace(config=config, workdir=workdir)
+    assert not stages._holds(run, "supervised")
+    (workdir.path / "results.json").write_text('{"supervised": {"max_steps": 0}}')
+    assert stages._holds(run, "supervised")
+
+
+def test_tensorboard_without_clu_is_refused(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(data, "tensorflow", lambda: None)
+    monkeypatch.setitem(sys.modules, "clu", None)  # importing it is an ImportError
+    config.tensorboard = True
+    with pytest.raises(RequestError, match=r"^config\.tensorboard: .*\[train\]"):
+        Workdir(tmp_path / "new", config)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):

@@ -1,0 +1,79 @@
+"""The Makefile's refusals, with an interpreter that says it is of another version."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from tiny import ROOT
+
+# Runs `-c CODE` as a Python of that version; of all else it tells on stdout.
+PRETENDS = """#!/bin/sh
+[ "$1" = -c ] || { echo "ran $*"; exit 0; }
+exec %s -c 'import sys; sys.version_info = %r; exec(sys.argv[1])' "$2"
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def run(version, *words):
+        python = tmp_path / "python"
+        python.write_text(PRETENDS % (sys.executable, version))
+        python.chmod(0o755)
+        command = ["make", "JAX=cpu", f"PYTHON={python}", *words]
+        # Without what a `make test` that runs this tells the makes within it.
+        own = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+        plain = {k: v for k, v in os.environ.items() if k not in own}
+        return subprocess.run(
+            command, cwd=tmp_path, env=plain, capture_output=True, text=True
+        )
+
+    return run
+
+
+def set_up(folder):
+    """As if `make` had made the virtual environment of the same interpreter."""
+    (folder / ".venv/bin").mkdir(parents=True)
+    shutil.copy(folder / "python", folder / ".venv/bin/python")
+
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make")
+
+
+def test_an_old_python_is_refused(make, tmp_path):
+    for extra in ("demo", "test"):
+        done = make((3, 10, 2), f".venv/ready-cpu-{extra}")
+        assert done.returncode
+        assert "3.11 or newer, this is 3.10: make PYTHON=" in done.stderr
+        assert "ran" not in done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "version, extra, refused",
+    [
+        ((3, 11, 0), "test", False),
+        ((3, 13, 9), "test", False),
+        ((3, 14, 0), "test", True),
+        ((3, 14, 0), "demo", False),
+        ((4, 0, 0), "test", True),
+    ],
+)
+def test_a_python_newer_than_tensorflow_is_refused(
+    make, tmp_path, version, extra, refused
+):
+    make(version, "--version")  # writes the interpreter
+    set_up(tmp_path)
+    done = make(version, f".venv/ready-cpu-{extra}")
+    installed = f"pip install --quiet --editable .[{extra}]" in done.stdout
+    assert installed == (not refused), (done.stdout, done.stderr)
+    assert bool(done.returncode) == refused
+    assert (tmp_path / f".venv/ready-cpu-{extra}").exists() != refused
+    if refused:
+        said = [x for x in done.stderr.splitlines() if not x.startswith("make: ")]
+        assert len(said) == 1
+        assert "3.11 to 3.13" in said[0]
+        assert f"this is {version[0]}.{version[1]}" in said[0]
