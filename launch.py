@@ -11,9 +11,12 @@ failed us, 2 the request is wrong, 3 the training diverged, 75 stopped by a sign
 import importlib.metadata
 import importlib.util
 import os
-import re
+import signal
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simclr_jax.command_line import Request
 
 # XLA's default code for a convolution's gradient by its kernel is slow on the CPU; the
 # fusions replace it. An unknown flag or value aborts XLA: only versions it ran with.
@@ -69,118 +72,33 @@ def set_compilation_cache() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
-class Request(NamedTuple):
-    """What the command line asks for."""
+def require_packages() -> None:
+    """Ends with one line where Python has not got what every run needs."""
+    needed = ("absl", "jax", "flax", "optax", "ml_collections", "orbax")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"error: {sys.executable} has no package {missing[0]}; take "
+            ".venv/bin/python after make test, or in the clone: pip install "
+            "-c constraints.txt '.[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
-    config: Any
-    workdir: str
-    recipe: str  # configs/NAME.py[:variant]
-    sweep: bool
-    seeds: str
-    index: int | None
-    table: bool
 
+def stop_at_once() -> None:
+    """Lets SIGTERM and SIGINT end the process while there is nothing to save.
 
-def parse(argv: list[str]) -> Request:
-    """The command line.
-
-    Raises:
-      RequestError: whatever is wrong with it, in one line.
+    Packages take a second to import; then `catch_signals` takes over.
     """
-    from absl import flags
-    from ml_collections import config_flags
 
-    from simclr_jax.errors import RequestError
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        os.write(2, b"stopped: stopped; the same command continues\n")
+        os._exit(75)  # an import in progress would swallow an exception
 
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The recipe, configs/NAME.py[:variant].",
-        flag_values=values,
-        sys_argv=argv,
-    )
-    flags.DEFINE_string("workdir", None, "The folder of this run.", flag_values=values)
-    for name, meaning in (
-        ("sweep", "Run every row of the recipe's sweep() with every seed."),
-        ("table", "With --sweep: only collect what is finished."),
-    ):
-        flags.DEFINE_bool(name, False, meaning, flag_values=values)
-    flags.DEFINE_string("seeds", "0,1,2", "With --sweep.", flag_values=values)
-    flags.DEFINE_integer(
-        "index", None, "With --sweep: run this point only.", flag_values=values
-    )
-    flags.DEFINE_bool("help", False, "Show this text.", flag_values=values)
-    line = " ".join(argv[1:])
-    for recipe in re.findall(r"(?:^|\s)--?config[= ]([^\s:]+)", line):
-        if not os.path.isfile(recipe):
-            raise RequestError(f"--config: no recipe {recipe!r}; see configs/")
-    try:
-        rest = values(argv)[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}\nFields: see configs/common.py")
-            raise SystemExit(0)
-        config = values.config
-    except Exception as error:  # config_flags raises whatever the recipe raised
-        raise RequestError(_explain(error, argv)) from error
-    if rest:
-        raise RequestError(f"{rest[0]}: not a flag{_with_dashes(rest[0])}")
-    if config is None:
-        raise RequestError("--config: missing; for example --config=configs/demo.py")
-    if not values.workdir:
-        raise RequestError("--workdir: missing; for example --workdir=runs/demo")
-    if not values.sweep:
-        for name in ("seeds", "index", "table"):
-            if values[name].present:
-                raise RequestError(f"--{name}: goes with --sweep")
-    if values.table and values.index is not None:
-        raise RequestError("--table: collects all points; leave --index out")
-    given = config_flags.get_override_values(values["config"])
-    if "method.name" in given:
-        from simclr_jax import config as config_lib
-
-        recipes = str(values["config.method.name"].default)
-        config_lib.leave_recipes_method(config, recipes, given)
-    recipe = config_flags.get_config_filename(values["config"])
-    own = (values.sweep, values.seeds, values.index, values.table)
-    return Request(config, values.workdir, recipe, *own)
-
-
-def _explain(error: Exception, argv: list[str]) -> str:
-    """One line that names the flag, of whatever absl or the recipe raised."""
-    from simclr_jax import config as config_lib
-
-    # config_flags wraps what a recipe raises in the text of its traceback.
-    text = str(error).strip()
-    text = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())
-    overrides = [re.match(r"--(config\.[\w.]+)(?:=(.*))?$", arg) for arg in argv[1:]]
-    for match in filter(None, overrides):
-        field, value = match.groups()
-        leaf = field.rsplit(".", 1)[-1]
-        if isinstance(error, AttributeError | KeyError) and leaf in text:
-            path = field.removeprefix("config.")
-            return f"{field}: no such field{config_lib.similar(path, _fields())}"
-        if field in text or (
-            isinstance(error, TypeError | ValueError) and (value and value in text)
-        ):
-            return f"{field}: {value!r} does not fit the field; {text}"
-    return text if text.startswith(("flag", "Unknown")) else f"--config: {text}"
-
-
-def _fields() -> list[str]:
-    """Every field of a recipe, as `optimizer.lr`."""
-    from configs import common
-    from simclr_jax.config import flatten
-
-    return [path for path, _ in flatten(common.get_config())]
-
-
-def _with_dashes(word: str) -> str:
-    """What `lr=3` was probably meant to be."""
-    name, equals, value = word.partition("=")
-    meant = [path for path in _fields() if f".{path}".endswith(f".{name}")]
-    shortest = min(meant, key=len, default="")
-    return f"; write --config.{shortest}={value}" if equals and meant else ""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 def run(config, workdir: str) -> None:
@@ -198,7 +116,7 @@ def run(config, workdir: str) -> None:
     stages.run(config, workdir)
 
 
-def run_sweep(request: Request, argv: list[str]) -> None:
+def run_sweep(request: "Request", argv: list[str]) -> None:
     """Checks all points of the recipe's sweep, then runs or collects them."""
     from configs import common
     from simclr_jax import sweep, sweep_plan, sweep_results
@@ -226,6 +144,8 @@ def run_sweep(request: Request, argv: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
+    from configs import common
+    from simclr_jax import command_line
     from simclr_jax.errors import (
         DivergedError,
         FailedError,
@@ -234,7 +154,7 @@ def main(argv: list[str]) -> int:
     )
 
     try:
-        request = parse(argv)
+        request = command_line.parse(argv, common.get_config(), __doc__ or "")
         if request.sweep:
             run_sweep(request, argv)
         else:
@@ -260,6 +180,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    stop_at_once()
+    require_packages()
     use_huge_pages()
     set_cpu_flags()
     set_compilation_cache()

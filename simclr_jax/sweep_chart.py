@@ -8,8 +8,8 @@
     a symmetric heat map; each row's place is given, by the names of its margins
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from simclr_jax.config import Config, flatten
 from simclr_jax.errors import RequestError
@@ -17,6 +17,32 @@ from simclr_jax.sweep_table import Line, Table
 
 Chart = Mapping[str, Any]
 _TAKES = {"lines": ("x", "lines"), "grid": ("down", "across"), "heat": ("cells",)}
+
+
+class _Form(NamedTuple):
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(x, str) for x in value)
+
+
+def _are_cells(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return all(_are_texts(pair) and len(pair) == 2 for pair in value.values())
+
+
+_FIELD = _Form("the name of a field", lambda value: isinstance(value, str))
+_FIELDS = _Form("names of fields", _are_texts)
+_FORMS = {
+    "x": _FIELD,
+    "lines": _FIELD,
+    "down": _FIELDS,
+    "across": _FIELDS,
+    "cells": _Form("a dict from rows to two names each", _are_cells),
+}
 
 
 def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
@@ -27,6 +53,12 @@ def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
     if takes is None or set(chart) != {"kind", *takes}:
         forms = "; ".join(f"{kind}: {', '.join(x)}" for kind, x in _TAKES.items())
         raise RequestError(f"--sweep: chart {dict(chart)} is none of: {forms}")
+    for name in takes:
+        form = _FORMS[name]
+        if not form.holds(chart[name]):
+            raise RequestError(
+                f"--sweep: the chart's {name} is {chart[name]!r}, not {form.words}"
+            )
     for name in chart.get("cells", ()):
         if name not in rows:
             raise RequestError(

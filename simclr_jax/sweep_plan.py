@@ -33,8 +33,9 @@ from simclr_jax import config as config_lib
 from simclr_jax import preflight, sweep_chart
 from simclr_jax import workdir as workdir_lib
 from simclr_jax.config import Config
+from simclr_jax.data_reader import one_line
 from simclr_jax.errors import RequestError
-from simclr_jax.fields import STAGES
+from simclr_jax.fields import RULES, STAGES
 
 DEFAULT_SCORE = "probe.pretrained.top1"
 
@@ -82,21 +83,42 @@ def load(recipe: str) -> Sweep:
     takes_variant = variant and inspect.signature(function).parameters
     try:
         given = function(variant) if takes_variant else function()
-    except ValueError as error:
+    except ValueError as error:  # no such variant
         raise RequestError(f"--sweep: {error}") from error
+    except Exception as error:  # a recipe is anybody's code
+        kind = type(error).__name__
+        raise RequestError(
+            f"--sweep: sweep() of {path}: {kind}: {one_line(error)}"
+        ) from error
     return _checked(given, f"sweep() of {path}")
 
 
-def _checked(given: dict[str, Any], where: str) -> Sweep:
-    unknown = sorted(set(given) - set(Sweep._fields))
-    if unknown:
-        known = ", ".join(Sweep._fields)
-        raise RequestError(f"--sweep: {where} gives {unknown[0]!r}; it may: {known}")
+def _checked(given: Any, where: str) -> Sweep:
+    if not isinstance(given, Mapping):
+        raise RequestError(f"--sweep: {where} gives {given!r}, which is no dict")
+    for name, value in given.items():
+        if name not in Sweep._fields:
+            known = ", ".join(Sweep._fields)
+            raise RequestError(f"--sweep: {where} gives {name!r}; it may: {known}")
+        kind = str if name in ("baseline", "score", "source") else Mapping
+        if not isinstance(value, kind):
+            form = "text" if kind is str else "dict"
+            raise RequestError(
+                f"--sweep: {where} gives {name} = {value!r}, which is no {form}"
+            )
     rows = given.get("rows")
     if not rows:
         raise RequestError(f"--sweep: {where} gives no rows")
-    for row in rows:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", row, re.ASCII):
+    for row, fields in rows.items():
+        if not isinstance(fields, Mapping) or not all(
+            isinstance(x, str) for x in fields
+        ):
+            raise RequestError(
+                f"--sweep: row {row!r} is {fields!r}, not a dict of changed fields"
+            )
+        if not isinstance(row, str) or not re.fullmatch(
+            r"[A-Za-z0-9][\w.+-]*", row, re.ASCII
+        ):
             raise RequestError(
                 f"--sweep: row {row!r} can't name a folder; take letters, digits and "
                 "any of _ . + -"
@@ -105,6 +127,11 @@ def _checked(given: dict[str, Any], where: str) -> Sweep:
     for name in (sweep.baseline, *sweep.published):
         if name not in rows:
             raise RequestError(f"--sweep: {where} speaks of {name!r}, which is no row")
+    for name, figure in sweep.published.items():
+        if not isinstance(figure, int | float):
+            raise RequestError(
+                f"--sweep: the published figure of {name!r} is {figure!r}, no number"
+            )
     if sweep.score.partition(".")[0] not in STAGES:
         raise RequestError(
             f"--sweep: score {sweep.score!r} is no place in results.json"
@@ -118,6 +145,10 @@ def seeds_of(text: str) -> list[int]:
     if not all(re.fullmatch(r"\d{1,10}", word.strip()) for word in words):
         raise RequestError(f"--seeds: {text!r} is not of the form 0,1,2")
     seeds = [int(word) for word in words]
+    for seed in seeds:
+        accepted = RULES["seed"](seed)
+        if accepted:
+            raise RequestError(f"--seeds: {seed} is not {accepted}")
     if len(set(seeds)) < len(seeds):
         raise RequestError(f"--seeds: {text!r} has a seed twice")
     return seeds

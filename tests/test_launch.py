@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny import ROOT, launch, recipe, write_npz
+
+from configs import common
+from simclr_jax import command_line
+from simclr_jax.errors import RequestError
 
 TINY = f"--config={ROOT}/tests/tiny_recipe.py"
 
@@ -292,6 +297,8 @@ def expect_refusal(done, workdir, *words):
 REFUSALS = [
     ("--config.optimizer.lrr=1", "config.optimizer.lrr", "mean optimizer.lr?"),
     ("--config.lr=3", "config.lr", "mean optimizer.lr?"),
+    ("--config.optimiser.lr=1", "config.optimiser.lr: no such", "mean optimizer.lr?"),
+    ("--config.model.depth=18", "config.model.depth: no such", "mean encoder.depth?"),
     ("--config.seed=99999999999999999999", "config.seed", "4294967295"),
     ("--config.batch_size=many", "config.batch_size", "many"),
     ("--config.batch_size=1e3", "config.batch_size", "1e3"),
@@ -411,6 +418,49 @@ def test_a_missing_data_set_says_how_to_get_it(tmp_path):
 def test_a_missing_recipe(tmp_path, flags):
     done = launch(*flags, f"--workdir={tmp_path / 'a'}")
     expect_refusal(done, tmp_path / "a", "--config")
+
+
+def test_a_recipe_anywhere(tmp_path):
+    """Its path may hold blanks; and an empty shell variable names none."""
+    folder = tmp_path / "my recipes"
+    folder.mkdir()
+    path = folder / "one of mine.py"
+    path.write_text((ROOT / "configs/cifar10.py").read_text())
+    known = common.get_config()
+    for given in ([f"--config={path}:resnet18"], ["--config", f"{path}:resnet18"]):
+        request = command_line.parse(["launch.py", *given, "--workdir=a b"], known)
+        assert request.config.encoder.depth == 18
+        assert request.recipe == f"{path}:resnet18"
+    for given in (["--config="], ["--config", ""]):
+        with pytest.raises(RequestError, match=r"^--config: no recipe ''; see configs"):
+            command_line.parse(["launch.py", *given, "--workdir=a"], known)
+
+
+def test_a_python_without_the_packages_is_told_so():
+    """The likeliest first mistake: the system's python3."""
+    command = [sys.executable, "-S", "-E", str(ROOT / "launch.py"), "--config=x.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert re.match(
+        r"error: .* has no package absl; take .*'\.\[train\]'\n$", done.stderr
+    )
+
+
+def test_a_signal_while_packages_are_imported(npz, tmp_path):
+    """Before anything could be saved: the exit code and the line are the same."""
+    process = launch(*recipe(npz), f"--workdir={tmp_path / 'run'}", wait=False)
+    maps = Path(f"/proc/{process.pid}/maps")
+    if not maps.exists():
+        process.kill()
+        pytest.skip("no /proc to see what a process has loaded")
+    while "jaxlib" not in maps.read_text():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 75, error
+    assert "Traceback" not in error
+    assert error.splitlines()[-1] == "stopped: stopped; the same command continues"
 
 
 def test_a_workdir_belongs_to_one_recipe(straight, npz):

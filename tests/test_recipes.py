@@ -11,7 +11,6 @@ from tiny import ROOT, launch
 from tiny_tfds import write_tfds
 
 from configs import common
-from launch import parse
 from simclr_jax import (
     augment,
     data,
@@ -23,6 +22,7 @@ from simclr_jax import (
 )
 from simclr_jax import config as config_lib
 from simclr_jax.classify import Network
+from simclr_jax.command_line import parse
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import Experiment, view
 from simclr_jax.fields import RULES
@@ -58,7 +58,8 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
     changes.append("--config.microbatch=0")
     given = {"bn_groups": 8} if method == "moco" else {}
     changes += [f"--config.method.{key}={value}" for key, value in given.items()]
-    config = parse(["launch.py", *flags, *changes]).config
+    known = common.get_config()
+    config = parse(["launch.py", *flags, *changes], known).config
     config_lib.validate(config, common.get_config())
     same = recipes.method.name == method
     kept = config_lib.method_options(recipes) if same else {}
@@ -67,7 +68,8 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
         recipes.predictor.hidden if method == "byol" else None
     )
     if method == "byol":
-        config = parse(["", *flags, *changes, "--config.method.temperature=0.1"]).config
+        changes.append("--config.method.temperature=0.1")
+        config = parse(["launch.py", *flags, *changes], known).config
         with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
             config_lib.validate(config, common.get_config())
 

@@ -318,6 +318,45 @@ def expect_refusal(workdir, capsys, flags, *words):
 # Runs
 
 
+HEAT = {"kind": "heat", "cells": {"a": 3}}
+MISTAKES = {
+    "return None": "None, which is no dict",
+    "return {'rows': ['a', 'b']}": "rows = .*, which is no dict",
+    "return {'rows': {'a': None}}": "row 'a' is None, not a dict",
+    "return {'rows': {1: {}}}": "row 1 can't name a folder",
+    "return {'rows': {'a': {2: 3}}}": "row 'a' is {2: 3}, not a dict",
+    "return 1 / 0": "ZeroDivisionError: division by zero",
+    "return {'rows': {'a': {}}, 'score': 3}": "score = 3, which is no text",
+    "return {'rows': {'a': {}}, 'published': 3}": "published = 3, which is no dict",
+    "return {'rows': {'a': {}}, 'published': {'a': 'x'}}": "of 'a' is 'x', no number",
+    "return {'rows': {'a': {}}, 'chart': 3}": "chart = 3, which is no dict",
+    f"return {{'rows': {{'a': {{}}}}, 'chart': {HEAT}}}": "cells is .*two names",
+}
+
+
+@pytest.mark.parametrize("body, message", MISTAKES.items())
+def test_a_mistake_in_ones_own_sweep_is_one_line(npz, tmp_path, capsys, body, message):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        f"import sys\nsys.path.append({str(ROOT / 'tests')!r})\n"
+        f"from tiny_recipe import get_config\n\n\ndef sweep():\n    {body}\n"
+    )
+    flags = [f"--config={recipe}", f"--config.data.path={npz}"]
+    flags += [f"--workdir={tmp_path / 'run'}", "--sweep"]
+    assert launcher.main(["launch.py", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(rf"^error: --sweep: .*{message}", error), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_seed_is_one_that_a_run_takes():
+    """2**32 would draw what 0 does: two runs that are one."""
+    assert sweep_plan.seeds_of("0,4294967295") == [0, 2**32 - 1]
+    with pytest.raises(RequestError, match=r"^--seeds: 4294967296 is not an integer"):
+        sweep_plan.seeds_of("0,4294967296")
+
+
 @pytest.fixture(scope="module")
 def npz(tmp_path_factory):
     return write_npz(tmp_path_factory.mktemp("data") / "squares.npz")
