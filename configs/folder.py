@@ -13,8 +13,9 @@ labels. `--config.data.pretrain_split=unlabelled` pretrains on images without la
 instead; `--config.data.test_split=val` names another split.
 
 ResNet-18 with the ImageNet stem on views of 128 pixels; images are stored at 160
-(77 kB each: beyond 52,000 images they are streamed). Wants a GPU; not tuned, for
-nobody knows your images. Digits, text and organs have no mirror image:
+(77 kB each: beyond 52,000 images they are streamed); another size goes into
+`config.augment.size` and each labelled stage's `augment.size`. Wants a GPU; not tuned,
+for nobody knows your images. Digits, text and organs have no mirror image:
 `--config.augment.flip=0.0`.
 """
 
