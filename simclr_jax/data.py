@@ -7,14 +7,13 @@ set of TFDS by its own name, such as "cifar10", "cifar10:3.0.2" or "stl10".
 """
 
 import dataclasses
-import difflib
 import functools
 import os
 from typing import Any
 
 import numpy as np
 
-from simclr_jax import data_arrays, data_folder, data_tfds
+from simclr_jax import data_arrays, data_builder, data_folder, data_tfds
 from simclr_jax.data_order import balanced_subset, shuffled
 from simclr_jax.data_reader import Batch, Info, Reader, limited, one_line, stored_shape
 from simclr_jax.data_sources import Resident, Source, Stream, make_source, take
@@ -81,7 +80,7 @@ def describe(
         return data_arrays.describe(name, os.path.expanduser(path))
     if name == data_folder.NAME:
         return data_folder.describe(os.path.expanduser(path))
-    return _tfds_info(_prepared(name, data_dir, download), name)
+    return data_builder.info(_prepared(name, data_dir, download), name)
 
 
 def load(
@@ -157,7 +156,7 @@ def file_names(
     if name == data_folder.NAME:
         return _folder_reader(split, path, limit, stored_size).file_names()
     builder = None if name in data_arrays.NAMES else _prepared(name, data_dir, False)
-    if builder is None or not _tfds_info(builder, name).file_names:
+    if builder is None or not data_builder.info(builder, name).file_names:
         raise ValueError(f"{name} has no file names")
     return _tfds_reader(builder, name, split, limit, stored_size, 0).file_names()
 
@@ -166,7 +165,7 @@ def _tfds_reader(
     builder: Any, name: str, split: str, limit: int, stored_size: int, buffer: int
 ) -> data_tfds.TfdsReader:
     """A split of a prepared TFDS data set; what is wrong is refused before TF loads."""
-    info = _tfds_info(builder, name)
+    info = data_builder.info(builder, name)
     image_shape = stored_shape(info, stored_size)
     return data_tfds.TfdsReader(
         tensorflow(),
@@ -208,81 +207,6 @@ def _array_reader(
 
 
 def _prepared(name: str, data_dir: str, download: bool) -> Any:
-    """The tfds builder of a data set that is all on disk, fetched if allowed."""
-    builder = _builder(name, data_dir)
-    if download and not builder.info.splits:
-        tensorflow()
-        try:
-            builder.download_and_prepare()
-        # Whatever a data set's own script raises: no network, no space, no checksum.
-        except Exception as error:
-            raise RequestError(
-                f"config.data.download: preparing {name} failed: {one_line(error)}"
-            ) from error
-    _require_complete(builder, name)
-    return builder
-
-
-def _builder(name: str, data_dir: str) -> Any:
-    """The tfds builder of a TFDS name, prepared or not."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise RequestError(
-            f"config.data.name: {name!r} is read with tensorflow-datasets, which does "
-            f"not import ({one_line(error)}); {install('train')}"
-        ) from error
-    try:
-        return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
-    except tfds.core.DatasetNotFoundError as error:
-        known = (*data_arrays.NAMES, data_folder.NAME)
-        names = [*known, *tfds.list_builders(with_community_datasets=False)]
-        near = difflib.get_close_matches(name, names, n=3)
-        raise RequestError(
-            f"config.data.name: {name!r} is neither {' nor '.join(known)} nor a TFDS "
-            f"data set; {'did you mean ' + ' or '.join(near) if near else 'misspelt'}?"
-        ) from error
-    # Wrong versions and configs come as AssertionError, ValueError and others.
-    except Exception as error:
-        reason = str(error).partition("\n")[0].rpartition('}": ')[2]
-        raise RequestError(f"config.data.name: {name!r}: {one_line(reason)}") from error
-
-
-def _require_complete(builder: Any, name: str) -> None:
-    """Refuses a data set that is not on this disk, or not all of it."""
-    cure = (
-        "run once with --config.data.download=True on a machine with network, or point "
-        "--config.data.data_dir at the TFDS folder of an existing copy"
+    return data_builder.prepared(
+        name, data_dir, download=download, tensorflow=tensorflow
     )
-    if not builder.info.splits:
-        raise RequestError(
-            f"config.data.data_dir: no {name} in {builder.data_path}; {cure}"
-        )
-    present = {file.name for file in builder.data_path.iterdir()}
-    for split in builder.info.splits.values():
-        for file in split.filenames:
-            if os.path.basename(file) not in present:
-                raise RequestError(
-                    f"config.data.data_dir: {name} lacks the file {file} in "
-                    f"{builder.data_path}; copy it again, or delete that folder and "
-                    f"{cure}"
-                )
-
-
-def _tfds_info(builder: Any, name: str) -> Info:
-    """Counts and classes of a prepared data set; refuses one that has no images."""
-    features = dict(builder.info.features.items())
-    image, label = features.get("image"), features.get("label")
-    shape = getattr(image, "shape", None) or ()
-    dtype = getattr(image, "np_dtype", None)
-    if len(shape) != 3 or shape[-1] is None or dtype != np.uint8:
-        raise RequestError(
-            f"config.data.name: {name} has no feature `image` of 8-bit images; it has "
-            f"{', '.join(features)}"
-        )
-    if label is not None and not hasattr(label, "names"):
-        raise RequestError(f"config.data.name: `label` of {name} is not a class label")
-    names = tuple(label.names) if label is not None else ()
-    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
-    named = getattr(features.get("file_name"), "np_dtype", None) == np.object_
-    return Info(name, counts, len(names), names, tuple(shape), file_names=named)

@@ -2,11 +2,9 @@
 
 import re
 import shutil
-import sys
 
 from tiny import ROOT
 
-sys.path.insert(0, str(ROOT))
 import launch as launcher
 
 STUDY = ROOT / "benchmarks/results/small_batch_cpu"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_tfds import FORMATS, SIZE, constant, taken, write_tfds
 
-from simclr_jax import data, data_tfds
+from simclr_jax import data, data_builder, data_tfds
 from simclr_jax.errors import RequestError
 
 
@@ -91,7 +91,7 @@ def test_data_without_images_or_classes_are_refused():
     ):
         info = SimpleNamespace(features=features.FeaturesDict(fields), splits={})
         with pytest.raises(RequestError, match=rf"^config\.data\.name: .*{message}"):
-            data._tfds_info(SimpleNamespace(info=info), "tiny")
+            data_builder.info(SimpleNamespace(info=info), "tiny")
 
 
 def test_download_happens_on_request_only(tmp_path):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import ROOT, TinyEncoder, launch, recipe, squares, write_npz
+from tiny import TinyEncoder, launch, recipe, squares, write_npz
 from tiny_recipe import get_config
 
 from configs import common
@@ -340,9 +340,6 @@ REFUSALS = [
 
 @pytest.mark.parametrize("flag, words", [(flag, words) for flag, *words in REFUSALS])
 def test_a_wrong_request_is_one_line_and_exit_2(npz, tmp_path, flag, words, capsys):
-    import sys
-
-    sys.path.insert(0, str(ROOT))
     import launch as launcher
 
     flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", *STUDENT[1:], flag]

@@ -354,9 +354,6 @@ REFUSALS = [
 @pytest.mark.parametrize("flag, words", [(flag, words) for flag, *words in REFUSALS])
 def test_a_wrong_request_is_one_line_and_exit_2(npz, tmp_path, flag, words, capsys):
     """In this process, which has jax loaded already: 29 interpreters take minutes."""
-    import sys
-
-    sys.path.insert(0, str(ROOT))
     import launch as launcher
 
     flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", *flag.split(" ")]
@@ -520,7 +517,6 @@ def test_the_demo_recipe_starts_without_tensorflow(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_is_one_line_and_exit_1(npz, tmp_path, capsys):
-    sys.path.insert(0, str(ROOT))
     import launch as launcher
 
     workdir = tmp_path / "run"
@@ -545,9 +541,7 @@ def test_two_runs_on_one_workdir(npz, tmp_path):
 
 def test_the_cpu_flag_leaves_the_users_flags_alone(monkeypatch):
     import importlib.metadata
-    import sys
 
-    sys.path.insert(0, str(ROOT))
     import launch as launcher
 
     name = launcher._FUSION_FLAG

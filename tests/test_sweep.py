@@ -19,6 +19,7 @@ import pytest
 from scipy import stats
 from tiny import ROOT, launch, write_npz
 
+import launch as launcher
 from configs import common
 from simclr_jax import (
     figures,
@@ -31,9 +32,6 @@ from simclr_jax import (
     sweep_table,
 )
 from simclr_jax.errors import FailedError, RequestError
-
-sys.path.insert(0, str(ROOT))
-import launch as launcher
 
 RECIPE = f"--config={ROOT}/tests/sweep_recipe.py"
 
