@@ -161,7 +161,8 @@ def main(argv: list[str]) -> int:
             run(request.config, request.workdir)
     except (RequestError, DivergedError, StoppedError, FailedError) as error:
         kind = "stopped" if isinstance(error, StoppedError) else "error"
-        print(f"{kind}: {error}", file=sys.stderr)
+        # One line, though a value in it may have several.
+        print(f"{kind}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

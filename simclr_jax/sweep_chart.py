@@ -49,7 +49,8 @@ def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
     """Raises RequestError unless the chart can be drawn."""
     if not chart:
         return
-    takes = _TAKES.get(chart.get("kind", ""))
+    kind = chart.get("kind")
+    takes = _TAKES.get(kind) if isinstance(kind, str) else None
     if takes is None or set(chart) != {"kind", *takes}:
         forms = "; ".join(f"{kind}: {', '.join(x)}" for kind, x in _TAKES.items())
         raise RequestError(f"--sweep: chart {dict(chart)} is none of: {forms}")

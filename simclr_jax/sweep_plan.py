@@ -83,9 +83,9 @@ def load(recipe: str) -> Sweep:
     takes_variant = variant and inspect.signature(function).parameters
     try:
         given = function(variant) if takes_variant else function()
-    except ValueError as error:  # no such variant
-        raise RequestError(f"--sweep: {error}") from error
     except Exception as error:  # a recipe is anybody's code
+        if takes_variant and isinstance(error, ValueError):  # no such variant
+            raise RequestError(f"--sweep: {error}") from error
         kind = type(error).__name__
         raise RequestError(
             f"--sweep: sweep() of {path}: {kind}: {one_line(error)}"
