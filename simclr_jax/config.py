@@ -61,7 +61,7 @@ def validate(config: Config, known: Config) -> None:
     Args:
       known: configs/common.py's, which has every field there is.
     """
-    fields = [path for path, _ in flatten(known)]
+    fields = dict(flatten(known))
     given = [path for path, _ in flatten(config)]
     for path in given:
         # A recipe may set options of a method that common.py knows nothing of.
@@ -77,6 +77,11 @@ def validate(config: Config, known: Config) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise RequestError(f"config.{path}: {number} is not a finite number")
+        default = fields.get(path)
+        if value is None and default is not None:
+            raise RequestError(
+                f"config.{path}: None is no value; leave it at {default!r}, for example"
+            )
         if value is None or path not in RULES:
             continue
         accepted = RULES[path](value)

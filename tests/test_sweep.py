@@ -322,6 +322,7 @@ MISTAKES = {
     "return {'rows': ['a', 'b']}": "rows = .*, which is no dict",
     "return {'rows': {'a': None}}": "row 'a' is None, not a dict",
     "return {'rows': {1: {}}}": "row 1 can't name a folder",
+    "return {'rows': {'a': {'batch_size': None}}}": "config.batch_size: None is no",
     "return {'rows': {'a': {2: 3}}}": "row 'a' is {2: 3}, not a dict",
     "return 1 / 0": "ZeroDivisionError: division by zero",
     "raise ValueError('one\\ntwo')": r"sweep\(\) of .*mine\.py: ValueError: one two$",
