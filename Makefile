@@ -35,7 +35,7 @@ types: .venv/ready-$(JAX)-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 unit: .venv/ready-$(JAX)-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf .venv runs/demo

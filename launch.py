@@ -8,7 +8,6 @@ The same command continues an interrupted run. Exit codes: 0 done, 1 the machine
 failed us, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
 """
 
-import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -53,6 +52,8 @@ def use_huge_pages() -> None:
 
 def set_cpu_flags() -> None:
     """Adds the CPU fusion flag to XLA_FLAGS; before jax is imported."""
+    import importlib.metadata  # slow: not before `stop_at_once`
+
     flags = os.environ.get("XLA_FLAGS", "")
     tested = importlib.metadata.version("jaxlib") in _FUSION_JAXLIBS
     if tested and _FUSION_FLAG not in flags:

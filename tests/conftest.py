@@ -21,3 +21,15 @@ def compile_in_haste():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+# Files of whole runs, the longest first: with one file left two workers become one.
+_FIRST = ("test_launch", "test_report", "test_distill", "test_sweep", "test_recipes")
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        name = item.path.stem
+        return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+    items.sort(key=rank)  # stable: all else stays as it was
