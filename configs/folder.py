@@ -47,9 +47,8 @@ def get_config(variant: str = "unlabelled"):
     config.augment.saturation = 0.8
     config.augment.hue = 0.2
     config.augment.blur = 0.5
-    sections = (config.augment, config.finetune.augment)
-    for fields in (*sections, config.supervised.augment, config.distill.augment):
-        fields.size = 128
+    for stage in (config, config.finetune, config.supervised, config.distill):
+        stage.augment.size = 128
     if variant == "unlabelled":
         config.data.test_split = "train"  # what the report shows
         config.probe.online = False
