@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from simclr_jax import checkpoint, data, label_file
-from simclr_jax.config import Config
+from simclr_jax.config import Config, flatten
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.fields import TEACHERS
@@ -176,27 +176,21 @@ def check_batches(config: Config, counts: Mapping[str, int]) -> None:
     if config.probe.every_epochs and "pretrain" in asked:
         asked.add("probe")
     for stage, images in counts.items():
-        prefix = "" if stage == "pretrain" else f"{stage}."
+        field = "batch_size" if stage == "pretrain" else f"{stage}.batch_size"
         if stage in asked:
-            _check_batch(config, prefix, images, f"images that {stage} trains on")
+            _check_batch(config, field, images, f"images that {stage} trains on")
     if "distill" not in asked:
         return
-    few = counts["finetune"]
-    _check_batch(
-        config, "distill.", counts["pretrain"], "images that distill trains on"
-    )
-    _check_batch(
-        config, "finetune.", few, "labelled images that distill's baseline trains on"
-    )
+    many, few = counts["pretrain"], counts["finetune"]
+    alone = "labelled images that distill's baseline trains on"
+    _check_batch(config, "distill.batch_size", many, "images that distill trains on")
+    _check_batch(config, "finetune.batch_size", few, alone)
     if config.distill.label_weight:
-        _check_batch(config, "distill.label_", few, "labelled images")
+        _check_batch(config, "distill.label_batch_size", few, "labelled images")
 
 
-def _check_batch(config: Config, prefix: str, available: int, what: str) -> None:
-    field = f"{prefix}batch_size"
-    batch = config
-    for name in field.split("."):
-        batch = batch[name]
+def _check_batch(config: Config, field: str, available: int, what: str) -> None:
+    batch = dict(flatten(config))[field]
     if batch > available:
         raise RequestError(
             f"config.{field}: {batch} is larger than the {available} {what}; lower it"
