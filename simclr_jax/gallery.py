@@ -72,9 +72,10 @@ def _compute(experiment: Experiment) -> Gallery:
     h = embed(test, queries, params, model_state)
     # Where the test images are the training images, none is its own neighbour.
     splits = experiment.config.data
-    own = queries if splits.test_split == splits.train_split else None
+    one_split = splits.test_split == splits.train_split
+    same = queries[:, None] == bank if one_split else None
     bank_h = embed(train, bank, params, model_state)
-    similarities, found = nearest(h, bank_h, own, bank)
+    similarities, found = nearest(h, bank_h, same)
     mapped = queries[:_MAPPED] if len(queries) >= _FEWEST_MAPPED else queries[:0]
     random_h = embed(test, mapped, *experiment.random_init) if len(mapped) else h[:0]
     return Gallery(
@@ -90,28 +91,25 @@ def _compute(experiment: Experiment) -> Gallery:
 
 
 def nearest(
-    queries: np.ndarray,
-    bank: np.ndarray,
-    query_ids: np.ndarray | None = None,
-    bank_ids: np.ndarray | None = None,
+    queries: np.ndarray, bank: np.ndarray, same: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most similar rows of the bank, nearest first.
 
     Args:
       queries: [Q, F].
       bank: [N, F].
-      query_ids, bank_ids: int [Q] and [N]; rows of one id are not compared.
+      same: bool [Q, N], at most one a row: pairs of one image, not to be compared.
 
     Returns:
       (cosines [Q, K], rows of the bank int [Q, K]); K is 5, or less if there are no
       more to compare with.
     """
-    most = min(_NEIGHBOURS, len(bank) - (query_ids is not None))
+    most = min(_NEIGHBOURS, len(bank) - (same is not None))
     lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, bank)]
     queries, bank = queries / (lengths[0] + 1e-12), bank / (lengths[1] + 1e-12)
     cosines = jnp.matmul(queries, bank.T, precision="highest")
-    if query_ids is not None and bank_ids is not None:
-        cosines = jnp.where(query_ids[:, None] == bank_ids, -jnp.inf, cosines)
+    if same is not None:
+        cosines = jnp.where(same, -jnp.inf, cosines)
     similarities, found = jax.lax.top_k(cosines, most)
     return np.asarray(similarities), np.asarray(found)
 

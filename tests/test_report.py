@@ -128,6 +128,18 @@ def test_nearest_are_those_of_the_largest_cosine():
     assert gallery.nearest(queries, bank[:3])[1].shape == (7, 3)
 
 
+def test_no_image_is_its_own_neighbour():
+    """Where one split is both: the second nearest comes first."""
+    points = np.random.default_rng(0).normal(size=(12, 6))
+    _, with_self = gallery.nearest(points, points)
+    np.testing.assert_array_equal(with_self[:, 0], np.arange(12))
+    _, found = gallery.nearest(points, points, np.eye(12, dtype=bool))
+    np.testing.assert_array_equal(found[:, :4], with_self[:, 1:])
+    assert (
+        gallery.nearest(points, points[:3], np.eye(12, 3, dtype=bool))[1].shape[1] == 2
+    )
+
+
 def test_the_map_keeps_groups_together():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(3), 12)
