@@ -1,15 +1,20 @@
 """Contrastive and self-supervised image pretraining in JAX.
 
-The losses need nothing but jax: `from simclr_jax import nt_xent`.
+The losses need nothing but jax: `from simclr_jax import nt_xent`. Importing the package
+alone loads nothing, not even jax: what a name stands for is loaded at its first use.
 """
 
-from simclr_jax.losses import (
-    byol_regression,
-    contrastive_accuracy,
-    distillation,
-    info_nce,
-    nt_xent,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simclr_jax.losses import (
+        byol_regression,
+        contrastive_accuracy,
+        distillation,
+        info_nce,
+        nt_xent,
+    )
 
 __version__ = "0.1.0"
 
@@ -20,3 +25,18 @@ __all__ = [
     "info_nce",
     "nt_xent",
 ]
+
+# Modules that `import simclr_jax` alone is enough to reach, as `simclr_jax.losses`.
+_MODULES = ("augment", "encoders", "heads", "losses", "methods")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("simclr_jax.losses"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"simclr_jax.{name}")
+    raise AttributeError(f"module 'simclr_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *_MODULES])

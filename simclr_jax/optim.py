@@ -185,9 +185,11 @@ def make(
 
 
 def updates_made(opt_state: Any, otherwise: int) -> int:
-    """How many updates `make`'s schedule has counted, in the state of an optimizer.
+    """How many updates `make`'s schedule has counted.
 
-    `otherwise` is the answer for an optimizer without a schedule.
+    Args:
+      opt_state: the state of an optimizer.
+      otherwise: the answer for an optimizer without a schedule.
     """
 
     def is_schedule(state):

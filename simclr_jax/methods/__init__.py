@@ -114,6 +114,10 @@ def problem(
     A method's file says so in a function `problem(batch_size, microbatch, **options)`
     of its own; it may do without.
 
+    Args:
+      name, microbatch, **options: as for `make`; an option left out has its default.
+      batch_size: images in a batch.
+
     Returns:
       `(field of the recipe, why and what would fit)`, or None.
     """
