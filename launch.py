@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simclr_jax.command_line import Request
+    from simclr_jax.config.command_line import Request
 
 # XLA's default code for a convolution's gradient by its kernel is slow on the CPU; the
 # fusions replace it. An unknown flag or value aborts XLA: only versions it ran with.
@@ -105,14 +105,14 @@ def stop_at_once() -> None:
 def run(config, workdir: str) -> None:
     """Checks the request, then runs the stages that are not done yet."""
     from configs import common
-    from simclr_jax import config as config_lib
-    from simclr_jax import workdir as workdir_lib
+    from simclr_jax.config import validate as config_lib
+    from simclr_jax.experiment import workdir as workdir_lib
 
     known = common.get_config()
     config_lib.validate(config, known)
     workdir_lib.check(workdir, config, known)
 
-    from simclr_jax import stages
+    from simclr_jax.stages import run as stages
 
     stages.run(config, workdir)
 
@@ -120,8 +120,10 @@ def run(config, workdir: str) -> None:
 def run_sweep(request: "Request", argv: list[str]) -> None:
     """Checks all points of the recipe's sweep, then runs or collects them."""
     from configs import common
-    from simclr_jax import sweep, sweep_plan, sweep_results
     from simclr_jax.errors import RequestError
+    from simclr_jax.sweep import plan as sweep_plan
+    from simclr_jax.sweep import results as sweep_results
+    from simclr_jax.sweep import run as sweep
 
     rows = sweep_plan.load(request.recipe)
     seeds = sweep_plan.seeds_of(request.seeds)
@@ -146,13 +148,8 @@ def run_sweep(request: "Request", argv: list[str]) -> None:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     from configs import common
-    from simclr_jax import command_line
-    from simclr_jax.errors import (
-        DivergedError,
-        FailedError,
-        RequestError,
-        StoppedError,
-    )
+    from simclr_jax.config import command_line
+    from simclr_jax.errors import DivergedError, FailedError, RequestError, StoppedError
 
     try:
         request = command_line.parse(argv, common.get_config(), __doc__ or "")

@@ -22,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import jax
 import jax.numpy as jnp
 
-from simclr_jax import methods, optim, train
+from simclr_jax import methods
 from simclr_jax.encoders import ResNet
 from simclr_jax.heads import Projector
+from simclr_jax.training import loop as train
+from simclr_jax.training import optimizers as optim
 
 STEPS, TOGETHER, ROUNDS = 200, 10, 7
 

@@ -39,7 +39,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import launch
 from benchmarks.memory import flops, forward, gradient
 from configs import simclrv2
-from simclr_jax import optim
+from simclr_jax.training import optimizers as optim
 
 RESULTS = Path(__file__).parent / "results/scale.jsonl"
 DEVICES = 32

@@ -2,9 +2,9 @@
 
 A method is a file in this folder with a function of the file's name that
 returns a `Method`: four pure functions with the hyperparameters closed over
-(the shape of an optax transformation). Nothing is registered: a new file is a
-new method, and `tests/test_methods.py` tests it on arrival. A file anywhere else
-is one too, by its path: `make("ideas/mymethod.py", encoder)`.
+(the shape of an optax transformation). Nothing is registered: a new file is a new
+method, and `tests/unit/methods/test_methods.py` tests it on arrival. A file anywhere
+else is one too, by its path: `make("ideas/mymethod.py", encoder)`.
 
     params      = {"encoder", "projector"[, "predictor"]}
     model_state = {"batch_stats": {same keys}[, "target", "queue", ...]}

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from simclr_jax import losses
+from simclr_jax import networks as _network
 from simclr_jax.heads import Predictor
-from simclr_jax.methods import Method, _network
+from simclr_jax.methods import Method
 
 TARGET_INITS = ("online", "random")
 

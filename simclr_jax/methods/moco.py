@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from simclr_jax import losses
-from simclr_jax.methods import Method, _memory, _network
+from simclr_jax import networks as _network
+from simclr_jax.methods import Method, _memory
 
 # Where the keys come from (figure 2 of the paper).
 MECHANISMS = ("queue", "end_to_end", "memory_bank")

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 
 from simclr_jax import losses
-from simclr_jax.methods import Method, _memory, _network
+from simclr_jax import networks as _network
+from simclr_jax.methods import Method, _memory
 
 # Beyond so many similarities they are computed by blocks: the matrix of 8,192
 # embeddings and its gradient take half a gigabyte.

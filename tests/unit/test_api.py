@@ -7,7 +7,15 @@ import pytest
 
 import simclr_jax
 
-LIBRARY = ("losses", "augment", "encoders", "heads", "methods", "evaluate", "optim")
+LIBRARY = (
+    "losses",
+    "augment",
+    "encoders",
+    "heads",
+    "methods",
+    "evaluation",
+    "training.optimizers",
+)
 
 
 def public(module_name: str):

@@ -41,44 +41,8 @@ def sources():
 
 
 SOURCES = sources()
-# Where the flat modules will live; gone once they do.
-ROOMS = {
-    **dict.fromkeys(("checks", "colours", "geometry", "pixels"), "augment"),
-    **dict.fromkeys(("sealed", "leaves"), "checkpoint"),
-    **dict.fromkeys(("fields", "rules", "command_line"), "config"),
-    **dict.fromkeys(
-        [
-            f"data_{x}"
-            for x in [
-                "arrays",
-                "builder",
-                "folder",
-                "order",
-                "reader",
-                "sources",
-                "tfds",
-            ]
-        ]
-        + ["label_file"],
-        "data",
-    ),
-    "evaluate": "evaluation",
-    **dict.fromkeys(
-        ("images", "restored", "preflight", "workdir", "events"), "experiment"
-    ),
-    **dict.fromkeys(
-        ("report_page", "report_images", "gallery", "figures", "pictures"), "report"
-    ),
-    **dict.fromkeys(
-        ("fit", "pretrain", "probe", "finetune", "classify", "distill"), "stages"
-    ),
-    **dict.fromkeys(
-        [f"sweep_{x}" for x in ("plan", "results", "table", "chart", "page")], "sweep"
-    ),
-    **dict.fromkeys(("train", "optim", "loss_scale", "progress"), "training"),
-}
 # What still runs up or sideways, to be mended with the moves.
-PENDING = {("simclr_jax.train", "data")}
+PENDING = {("simclr_jax.training.loop", "data")}
 
 
 def room(module: str) -> str:
@@ -86,8 +50,7 @@ def room(module: str) -> str:
     parts = module.split(".")
     if parts[0] != "simclr_jax":
         return parts[0]
-    name = parts[1] if len(parts) > 1 else ""
-    return ROOMS.get(name, name)
+    return parts[1] if len(parts) > 1 else ""
 
 
 def imports(path: Path):

@@ -1,0 +1,188 @@
+"""Numbered folders that are either whole or not there, and never wrong in silence.
+
+A folder is written as `400.tmp`, gets a record with the digest of every file, and
+becomes `400` in one rename. Knows nothing of what the files hold: store.py does.
+
+    DIR/400/digests.json    the record; sealed with its own digest
+    DIR/400.damaged         a folder that failed its check; never deleted
+    DIR/400.tmp             what a killed write left; removed by the next one
+
+One process writes into DIR at a time (`Workdir` holds the lock).
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from simclr_jax.errors import RequestError
+
+_RECORD = "digests.json"
+_FORMAT = 1
+
+
+class Damaged(Exception):
+    """A folder does not hold what was written; the message says how, in a few words."""
+
+
+def begin(directory: Path, number: int) -> Path:
+    """Makes an empty `NUMBER.tmp` to write into, and clears what a kill left behind."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in os.listdir(directory):
+        if re.fullmatch(r"[0-9]+(\.old)?\.tmp", name):
+            shutil.rmtree(directory / name)
+    folder = directory / f"{number}.tmp"
+    folder.mkdir()
+    return folder
+
+
+def publish(folder: Path, content: dict[str, Any]) -> None:
+    """Seals `NUMBER.tmp` with a record that includes `content`; renames it to NUMBER.
+
+    Everything is forced onto the disk first, so that the rename can't overtake it. A
+    folder that has the number already is replaced: a kill in the instant between the
+    two renames leaves neither.
+    """
+    final = folder.with_suffix("")
+    files = {}
+    for name, path in sorted(_files(folder)):
+        with path.open("rb") as file:
+            os.fsync(file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[name] = [path.stat().st_size, digest]
+    with (folder / _RECORD).open("wb") as file:
+        file.write(seal({"number": int(final.name), "files": files} | content))
+        file.flush()
+        os.fsync(file)
+    for parent, _, _ in os.walk(folder):
+        _fsync_folder(parent)
+    doomed = folder.with_name(f"{final.name}.old.tmp")
+    if final.exists():
+        if peek(final) is None:
+            set_aside(final)
+        else:
+            os.rename(final, doomed)
+    os.rename(folder, final)
+    _fsync_folder(final.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def seal(record: dict[str, Any]) -> bytes:
+    """The bytes of digests.json; TypeError or ValueError for what JSON can't hold."""
+    body = json.dumps({"format": _FORMAT} | record)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f'{{"sha256": "{digest}", "record": {body}}}\n'.encode()
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The record of a folder that has all its files in their full length.
+
+    Raises:
+      Damaged: it has not, or the record itself has changed.
+      RequestError: a newer version of this library wrote it.
+      OSError: it can't be read.
+    """
+    try:
+        sealed = (folder / _RECORD).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Damaged(f"{_RECORD} is missing") from error
+    try:
+        record = json.loads(sealed)["record"]
+        # Sealed again and compared byte for byte: no flipped bit can hide in it.
+        intact = seal(record) == sealed
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Damaged(f"{_RECORD} is not readable") from error
+    if not intact:
+        raise Damaged(f"the content of {_RECORD} has changed")
+    if record["format"] != _FORMAT:
+        raise RequestError(
+            f"checkpoint {folder} has format {record['format']}, this version reads "
+            f"format {_FORMAT}"
+        )
+    if folder.name != str(record["number"]):
+        raise Damaged(f"it is a copy of step {record['number']}")
+    sizes = {name: path.lstat().st_size for name, path in _files(folder)}
+    del sizes[_RECORD]
+    for name, (size, _) in record["files"].items():
+        if name not in sizes:
+            raise Damaged(f"{name} is missing")
+        if sizes.pop(name) != size:
+            raise Damaged(f"{name} has another length than was written")
+    if sizes:
+        raise Damaged(f"{min(sizes)} does not belong to it")
+    return record
+
+
+def verify(folder: Path, record: dict[str, Any]) -> None:
+    """Raises Damaged unless every file has the content that was written."""
+    for name, (_, digest) in record["files"].items():
+        try:
+            with (folder / name).open("rb") as file:
+                intact = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except OSError as error:
+            if error.errno != errno.EIO:  # the disk's own word for a bad sector
+                raise
+            intact = False
+        if not intact:
+            raise Damaged(f"the content of {name} has changed")
+
+
+def peek(folder: Path) -> dict[str, Any] | None:
+    """`read`, with None for a folder that is damaged or can't be read."""
+    try:
+        return read(folder)
+    except (Damaged, OSError):
+        return None
+
+
+def numbers(directory: Path) -> list[int]:
+    """The numbers of the folders in `directory`, whole or not, ascending."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RequestError(f"cannot read {directory}: {error.strerror}") from error
+    return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+
+
+def set_aside(folder: Path) -> None:
+    """Renames a damaged folder, so that it is neither used nor deleted."""
+    target, count = folder.with_name(f"{folder.name}.damaged"), 1
+    while target.exists():
+        count += 1
+        target = folder.with_name(f"{folder.name}.damaged{count}")
+    os.rename(folder, target)
+
+
+def delete(folder: Path) -> None:
+    """Deletes a folder if it can; renamed first, so that a kill leaves no half."""
+    doomed = folder.with_name(f"{folder.name}.old.tmp")
+    with contextlib.suppress(OSError):
+        os.rename(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    def fail(error: OSError) -> NoReturn:
+        raise error  # os.walk would leave out a folder that it can't list
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in files + links:
+            path = Path(parent, name)
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _fsync_folder(folder: str | Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,250 @@
+"""Checkpoints of training stages: Orbax stores arrays, sealed_folder.py guards them.
+
+    DIR/400/arrays/params/  one item as Orbax wrote it, restorable without the others
+    DIR/400/digests.json    digests of every file and every leaf; and `meta`
+
+Orbax keeps no checksum of array data and falls back to no earlier step; `restore`
+does both. No key and no pickle is in a checkpoint.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from simclr_jax.checkpoint import sealed_folder as sealed
+from simclr_jax.checkpoint import trees as leaves
+from simclr_jax.errors import RequestError
+
+_ARRAYS = "arrays"
+
+# Orbax logs the traceback of every failed write; the caller gets the error itself.
+logging.getLogger("absl").addFilter(
+    lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
+)
+
+
+def save(
+    directory: str | os.PathLike,
+    step: int,
+    items: dict[str, Any],
+    meta: dict[str, Any],
+    *,
+    keep: int = 2,
+) -> None:
+    """Writes one step, then deletes all but the `keep` newest.
+
+    A kill at any moment leaves the whole step or none of it. A step that is there
+    already is replaced.
+
+    Args:
+      directory: the folder of the steps; made if it isn't there.
+      step: number of the step, 0 or more.
+      items: name -> pytree of arrays or numbers, of any shapes and dtypes but PRNG
+        keys.
+      meta: what JSON can hold; `read_meta` returns it without the arrays.
+      keep: how many steps stay, at least 1. The step just saved always does.
+
+    Raises:
+      OSError: it could not be written (disk full, no permission, ...); one line
+        names the folder and the cause. The older steps are untouched.
+      TypeError, ValueError: `items`, `meta` or `keep` can't be saved; nothing is
+        written.
+    """
+    directory, step = Path(os.path.abspath(directory)), int(step)
+    if keep < 1 or step < 0:
+        raise ValueError(f"keep={keep} must be at least 1 and step={step} at least 0")
+    if odd := [item for item in items if not re.fullmatch(r"\w+", item)]:
+        raise ValueError(f"not plain names: {odd}")
+    arrays = {item: leaves.fetch(item, tree) for item, tree in items.items()}
+    content = {
+        "meta": meta,
+        "orbax": importlib.metadata.version("orbax-checkpoint"),
+        "leaves": {item: leaves.describe(named) for item, named in arrays.items()},
+    }
+    sealed.seal(content)  # a meta that JSON can't hold is refused before writing
+    try:
+        folder = sealed.begin(directory, step)
+        _write(folder, arrays)
+        sealed.publish(folder, content)
+    except Exception as error:
+        shutil.rmtree(directory / f"{step}.tmp", ignore_errors=True)
+        size = sum(a.nbytes for named in arrays.values() for a in named.values())
+        raise OSError(
+            f"cannot save checkpoint step {step} ({size / 1e6:.1f} MB) in "
+            f"{directory}: {_cause(error)}"
+        ) from error
+    others = [other for other in steps(directory) if other != step]
+    for old in others[: max(0, len(others) - (keep - 1))]:
+        sealed.delete(directory / str(old))
+
+
+def steps(directory: str | os.PathLike) -> list[int]:
+    """The complete steps of a folder.
+
+    A step counts if its record is intact and all its files are there in their full
+    length; their content is checked by `restore`, which reads it anyway.
+
+    Args:
+      directory: the folder given to `save`; it need not be there.
+
+    Returns:
+      The steps, ascending.
+
+    Raises:
+      RequestError: the folder can't be read.
+    """
+    directory = Path(directory)
+    found = sealed.numbers(directory)
+    return [step for step in found if sealed.peek(directory / str(step))]
+
+
+def read_meta(
+    directory: str | os.PathLike, step: int | None = None
+) -> dict[str, Any] | None:
+    """The `meta` of a complete step, without reading its arrays.
+
+    Args:
+      directory: the folder given to `save`.
+      step: which one; None is the newest complete one.
+
+    Returns:
+      What `save` was given (tuples as lists), or None if there is no such step.
+
+    Raises:
+      RequestError: the folder can't be read.
+    """
+    directory = Path(directory)
+    for number in reversed(sealed.numbers(directory)):
+        if step in (None, number) and (record := sealed.peek(directory / str(number))):
+            return record["meta"]
+    return None
+
+
+def restore(
+    directory: str | os.PathLike, like: dict[str, Any], *, step: int | None = None
+) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    """Reads the newest step whose files and leaves all match their digests.
+
+    Each newer, damaged step is named on stderr and renamed to `STEP.damaged`; only
+    once a good one is found, so that a run whose last step is damaged goes on
+    refusing instead of starting again from nothing.
+
+    Args:
+      directory: the folder given to `save`.
+      like: name of an item -> the pytree to restore it into, its leaves arrays or
+        `jax.ShapeDtypeStruct`s; or None for the item as stored: nested dicts of
+        NumPy arrays. Items that aren't named are checked but not restored.
+      step: the step to begin with instead of the newest.
+
+    Returns:
+      (step, items, meta), or None if the folder holds no step at all. Leaves are
+      new jax arrays with the sharding of `like`, or uncommitted on the default
+      device where it has none. (64-bit numbers that jax can't hold stay NumPy's.)
+
+    Raises:
+      RequestError: no undamaged step is left, there is no step `step`, or the step
+        has another structure, shape or dtype than `like`.
+    """
+    directory = Path(os.path.abspath(directory))
+    found = sealed.numbers(directory)
+    if found and step is not None and step not in found:
+        there = ", ".join(map(str, found))
+        raise RequestError(f"no checkpoint step {step} in {directory}, only {there}")
+    damaged: dict[int, str] = {}
+    for number in reversed(found):
+        if step is not None and number > step:
+            continue
+        try:
+            loaded, meta = _load(directory / str(number), like)
+        except sealed.Damaged as reason:
+            damaged[number] = f"checkpoint step {number} is damaged: {reason}"
+            continue
+        for bad, message in damaged.items():
+            print(f"{message}; continuing from step {number}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # a folder that we may only read
+                sealed.set_aside(directory / str(bad))
+        items = {item: leaves.place(loaded[item], like[item]) for item in like}
+        return number, items, meta
+    if damaged:
+        reasons = "; ".join(damaged.values())
+        raise RequestError(f"{reasons}; no other step is left in {directory}")
+    return None
+
+
+def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(item -> name -> NumPy array, meta) of one step, all of it checked."""
+    try:
+        record = sealed.read(folder)
+        # Before the files: a wrong request should fail fast and touch nothing.
+        leaves.check(record, like, f"checkpoint step {folder.name} in {folder.parent}")
+        sealed.verify(folder, record)
+    except PermissionError as error:
+        raise RequestError(f"cannot read checkpoint {folder}: {error}") from error
+    try:
+        items = _read(folder, {item: record["leaves"][item] for item in like})
+    except Exception as error:
+        # The files are what was saved: this is about versions, not about damage.
+        raise RequestError(
+            f"checkpoint {folder} is undamaged, but Orbax can't read it (written by "
+            f"Orbax {record['orbax']}): {_cause(error)}"
+        ) from error
+    for item, named in items.items():
+        described = leaves.describe(named)
+        for name, expected in record["leaves"][item].items():
+            if described[name] != expected:
+                raise sealed.Damaged(f"{item}/{name} is not what was saved")
+    return items, record["meta"]
+
+
+def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
+    """Has Orbax write all items at once, each into a folder of its own."""
+    saves = {}
+    for item, named in items.items():
+        # Orbax refuses arrays without elements; the record says all about them.
+        if full := {name: array for name, array in named.items() if array.size}:
+            saves[item] = ocp.args.PyTreeSave(leaves.nest(full))
+    if saves:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(folder / _ARRAYS, args=ocp.args.Composite(**saves))
+
+
+def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarray]]:
+    """The inverse of `_write`, for some items as their record describes them."""
+    arrays, restores = {}, {}
+    for item, described in items.items():
+        shapes = {name: shape for name, (shape, _, _) in described.items()}
+        arrays[item] = {
+            name: np.zeros(shape, jnp.dtype(described[name][1]))
+            for name, shape in shapes.items()
+            if 0 in shape
+        }
+        kind = ocp.RestoreArgs(restore_type=np.ndarray)
+        if full := {name: kind for name, shape in shapes.items() if 0 not in shape}:
+            restores[item] = ocp.args.PyTreeRestore(restore_args=leaves.nest(full))
+    if restores:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            args = ocp.args.Composite(**restores)
+            found = checkpointer.restore(folder / _ARRAYS, args=args)
+        for item in restores:
+            arrays[item] |= leaves.named_leaves(found[item])
+    return arrays
+
+
+def _cause(error: BaseException) -> str:
+    """One line: the system's words where there are some, also behind Orbax."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line[:200]}"

@@ -1,0 +1,1 @@
+"""What can be asked for: fields, their rules, the command line."""

@@ -1,0 +1,235 @@
+"""Checks a recipe before anything is computed or written.
+
+Every field of `configs/common.py` has its rule in `fields.RULES`; what depends on two
+fields at once is here. A message names the field, the value and what would be accepted.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Container, Iterable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from simclr_jax import heads, methods
+from simclr_jax.config.fields import RULES
+from simclr_jax.errors import RequestError
+
+# A ConfigDict. Its fields are checked here, at run time; to a type checker each of them
+# could be anything a ConfigDict holds.
+Config = Any
+
+# What may differ between two runs on one workdir: how long, how often, where the
+# same data lie, how it is shown. Everything else would make it another experiment.
+_FREE = (
+    "max_steps",
+    "stages",
+    "log_every",
+    "eval_batch_size",
+    "warn_below_std",
+    "checkpoint.",
+    "tensorboard",
+    "published.",
+    "data.data_dir",
+    "data.download",
+    "data.path",
+)
+
+
+def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of `config` as `("optimizer.lr", 0.001)`; placeholders are None."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def similar(path: str, paths: Iterable[str]) -> str:
+    """`; did you mean ...?` for a field that isn't there, "" if nothing is near."""
+    leaf = path.rsplit(".", 1)[-1]
+    others = [known for known in paths if known != path]
+    same = [known for known in others if known.rsplit(".", 1)[-1] == leaf]
+    near = same or difflib.get_close_matches(path, others, n=1)
+    return f"; did you mean {min(near, key=len)}?" if near else ""
+
+
+def validate(config: Config, known: Config) -> None:
+    """Raises RequestError, naming the field, unless `config` can be run.
+
+    Args:
+      known: configs/common.py's, which has every field there is.
+    """
+    fields = dict(flatten(known))
+    given = [path for path, _ in flatten(config)]
+    for path in given:
+        # A recipe may set options of a method that common.py knows nothing of.
+        if path not in fields and not path.startswith("method."):
+            raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
+    for path in fields:
+        if path not in given:
+            raise RequestError(
+                f"config.{path}: the recipe lacks this field; start it from "
+                "configs.common.get_config()"
+            )
+    for path, value in flatten(config):
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise RequestError(f"config.{path}: {number} is not a finite number")
+        default = fields.get(path)
+        if value is None and default is not None:
+            raise RequestError(
+                f"config.{path}: None is no value; leave it at {default!r}, for example"
+            )
+        if value is None or path not in RULES:
+            continue
+        accepted = RULES[path](value)
+        if accepted:
+            raise RequestError(f"config.{path}: {value!r} is not {accepted}")
+    _validate_method(config)
+    _validate_together(config)
+
+
+def method_options(config: Config) -> dict[str, Any]:
+    """What the recipe sets of the method's options."""
+    items = config.method.items()
+    return {k: v for k, v in items if k != "name" and v is not None}
+
+
+def leave_recipes_method(config: Config, recipes: str, given: Container[str]) -> None:
+    """Unsets what a recipe chose for its own method, once another one is asked for.
+
+    `config.method.temperature` of a SimCLR recipe says nothing about MoCo: the other
+    method has its own defaults. What is itself on the command line stays, to be used or
+    refused. So does everything if the command line names the recipe's own method.
+
+    Args:
+      recipes: the name of the recipe's own method.
+      given: the fields on the command line, as "method.name".
+    """
+    name = config.method.name
+    if name == recipes:
+        return
+    try:
+        predictor = methods.has_predictor(name)
+    except ValueError:
+        return  # no such method; `validate` says so
+    for option in method_options(config):
+        if f"method.{option}" not in given:
+            config.method[option] = None
+    if not predictor and "predictor.hidden" not in given:
+        config.predictor.hidden = None
+
+
+def _validate_method(config: Config) -> None:
+    name, given = config.method.name, method_options(config)
+    options = methods.defaults(name)
+    for option in given:
+        if option not in options:
+            takes = ", ".join(options) or "none"
+            raise RequestError(
+                f"config.method.{option}: {name} has no such option; it takes: {takes}"
+            )
+    if config.predictor.hidden and not methods.has_predictor(name):
+        raise RequestError(f"config.predictor.hidden: {name} has no predictor")
+    # Of a method in a file only its state says so: `pretrain` asks.
+    known = not name.endswith(".py")
+    if known and config.probe.target and not _has_target(options | given):
+        raise RequestError(f"config.probe.target: {name} here has no target network")
+    refused = methods.problem(
+        name, config.batch_size, config.microbatch or None, **given
+    )
+    if refused:
+        field, reason = refused
+        raise RequestError(f"config.{field}: {reason}")
+
+
+def _has_target(options: dict[str, Any]) -> bool:
+    """Whether a method with these options keeps a moving average of its network."""
+    mechanism = options.get("mechanism", "queue")  # moco's
+    memory = options.get("memory", True)  # simclr's
+    return "momentum" in options and mechanism == "queue" and bool(memory)
+
+
+def _validate_together(config: Config) -> None:
+    if config.microbatch and config.batch_size % config.microbatch:
+        raise RequestError(
+            f"config.microbatch: {config.microbatch} does not divide "
+            f"config.batch_size {config.batch_size}"
+        )
+    for section, encoder in (
+        ("encoder", config.encoder),
+        ("distill.encoder", config.distill.encoder),
+    ):
+        if (encoder.width or 1) * 64 % 1:
+            raise RequestError(
+                f"config.{section}.width: {encoder.width} x 64 channels is not a "
+                "whole number; take a multiple of 1/64"
+            )
+    if config.finetune.from_layer > config.projector.layers:
+        raise RequestError(
+            f"config.finetune.from_layer: {config.finetune.from_layer} is above the "
+            f"projector's {config.projector.layers} layers"
+        )
+    levels = heads.level_names(config.projector.layers)
+    if config.probe.features not in levels:
+        raise RequestError(
+            f"config.probe.features: {config.probe.features!r} is not one of "
+            f"{', '.join(levels)}, the levels with {config.projector.layers} layers"
+        )
+    if config.pretrained and "pretrain" in config.stages:
+        raise RequestError(
+            "config.pretrained: it replaces pretraining; leave 'pretrain' out of "
+            "config.stages"
+        )
+    fields = dict(flatten(config))
+    if config.distill.teacher_stage == "distill" and not config.distill.teacher:
+        raise RequestError(
+            "config.distill.teacher_stage: 'distill' is another workdir's student; "
+            "name that workdir in config.distill.teacher"
+        )
+    for stage in ("", "probe.", "finetune.", "supervised.", "distill."):
+        warmup, epochs = (
+            fields[f"{stage}{name}"] for name in ("optimizer.warmup_epochs", "epochs")
+        )
+        if warmup > epochs:
+            raise RequestError(
+                f"config.{stage}optimizer.warmup_epochs: {warmup:g} is more than "
+                f"config.{stage}epochs {epochs}"
+            )
+
+
+def to_json(config: Config) -> str:
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def same_recipe(
+    old: dict[str, Any], config: Config, where: str, known: Config | None = None
+) -> None:
+    """Raises RequestError if a workdir made by `old` can't be continued by `config`.
+
+    A field that is younger than the workdir must have its default: that it does what
+    was done before is what makes it the default. (CONTRIBUTING.md, "A new field")
+
+    Args:
+      old: the workdir's config.json.
+      where: the workdir, for the message.
+      known: configs/common.py's, for the defaults; without it such fields are free.
+    """
+    made = dict(flatten(ConfigDict(old)))
+    # Through JSON, so that tuples compare with the lists they became.
+    asked, defaults = (
+        dict(flatten(ConfigDict(json.loads(to_json(fields)))))
+        for fields in (config, known or config)
+    )
+    made = defaults | made
+    for path in sorted(made.keys() | asked.keys()):
+        if path.startswith(_FREE):
+            continue
+        before, now = made.get(path), asked.get(path)
+        if before != now:
+            raise RequestError(
+                f"config.{path}: {where} was made with {before!r}, not {now!r}; "
+                "take another --workdir"
+            )

@@ -1,0 +1,11 @@
+"""What features are worth: accuracies, neighbours; arrays in, numbers out."""
+
+from simclr_jax.evaluation.features import (
+    accuracies,
+    extract,
+    knn,
+    standardize,
+    top_k,
+)
+
+__all__ = ["accuracies", "extract", "knn", "standardize", "top_k"]

@@ -1,0 +1,1 @@
+"""One recipe on one workdir: its data, its networks, its records."""

@@ -1,0 +1,119 @@
+"""The images of a run: what it pretrains on, which of them have labels, the test."""
+
+from functools import cached_property
+
+import numpy as np
+
+from simclr_jax import data
+from simclr_jax.config.validate import Config
+from simclr_jax.data import label_file
+from simclr_jax.errors import RequestError
+
+
+class Images:
+    """The splits that a recipe names, each loaded when first asked for.
+
+    Args:
+      config: the whole recipe.
+      label_seed: of the draw of labelled images, the same for all stages.
+    """
+
+    def __init__(self, config: Config, label_seed: tuple[int, ...]):
+        self._config, self._label_seed = config, label_seed
+
+    @cached_property
+    def train(self) -> data.Source:
+        """The labelled training images."""
+        return self._load(self._config.data.train_split, self._train_limit)
+
+    @property
+    def _train_limit(self) -> int:
+        """`data.limit` is of the pretraining images."""
+        fields = self._config.data
+        same = fields.pretrain_split in ("", fields.train_split)
+        return fields.limit if same else 0
+
+    @cached_property
+    def unlabelled(self) -> data.Source:
+        """The images to pretrain on."""
+        fields = self._config.data
+        if fields.pretrain_split in ("", fields.train_split):
+            return self.train
+        return self._load(fields.pretrain_split, fields.limit)
+
+    @cached_property
+    def test(self) -> data.Source:
+        fields = self._config.data
+        if fields.test_split == fields.train_split and not self._train_limit:
+            return self.train  # a folder of one split; not held twice
+        return self._load(self._config.data.test_split, 0)
+
+    def require_labels(self) -> None:
+        """Raises RequestError unless both splits have labels, before hours of work."""
+        for split in ("train", "test"):
+            if not (getattr(self, split).labels >= 0).any():
+                name = self._config.data[f"{split}_split"]
+                raise RequestError(
+                    f"config.data.{split}_split: no image of {name!r} has a label; "
+                    "name a labelled split, or pretrain only: --config.stages="
+                    "\"('pretrain','report')\" --config.probe.every_epochs=0"
+                )
+
+    def labelled(self, section: str) -> data.Source:
+        """The training images whose labels may be used; see `labelled_indices`."""
+        return self.train.subset(self.labelled_indices(section))
+
+    def labelled_indices(self, section: str) -> np.ndarray:
+        """Increasing positions in `train`: the images that `label_file` of the section
+        names, or else its class-balanced `label_fraction`, drawn by the seed.
+
+        Args:
+          section: "probe", or "finetune", which is distillation's too.
+
+        Raises:
+          RequestError: see `label_file.positions`.
+        """
+        fields = self._config[section]
+        if fields.get("label_file"):
+            return self._listed
+        return data.balanced_subset(
+            self.train.labels,
+            fields.label_fraction,
+            seed=self._label_seed,
+            num_classes=self.train.num_classes,
+        )
+
+    @cached_property
+    def _listed(self) -> np.ndarray:
+        fields = self._config.data
+        stored = data.file_names(
+            fields.name,
+            fields.train_split,
+            path=fields.path,
+            data_dir=fields.data_dir,
+            limit=self._train_limit,
+            stored_size=fields.stored_size,
+        )
+        path = self._config.finetune.label_file
+        return label_file.positions(path, stored, self.train.labels)
+
+    def label_fraction(self, section: str) -> float:
+        """The share of labels: as asked for, or what a list of names comes to."""
+        fields = self._config[section]
+        if not fields.get("label_file"):
+            return fields.label_fraction
+        return len(self._listed) / np.count_nonzero(self.train.labels >= 0)
+
+    def _load(self, split: str, limit: int) -> data.Source:
+        fields = self._config.data
+        return data.load(
+            fields.name,
+            split,
+            path=fields.path,
+            data_dir=fields.data_dir,
+            download=fields.download,
+            limit=limit,
+            stored_size=fields.stored_size,
+            streaming=fields.streaming,
+            device_limit_gb=fields.device_limit_gb,
+        )

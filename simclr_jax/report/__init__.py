@@ -1,0 +1,1 @@
+"""results.json as people look at it: a table, a page."""

@@ -1,0 +1,180 @@
+"""Stage `distill`: a fine-tuned teacher labels images for a student of any size.
+
+SimCLRv2's third step (arXiv 2006.10029, section 2, equations 2 and 3). The student sees
+the teacher's class probabilities on the pretraining images and, with
+`distill.label_weight`, the labels that fine-tuning has. Both see the same crop; the
+teacher normalises by its running statistics and gets no gradient.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simclr_jax import augment, checkpoint, data, losses, methods
+from simclr_jax.errors import RequestError
+from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment.preflight import no_teacher, teacher_folder
+from simclr_jax.heads import Projector
+from simclr_jax.stages import classify, finetune
+from simclr_jax.stages.classify import Network
+from simclr_jax.training.loop import LossFn
+
+
+class Teacher(NamedTuple):
+    """A classifier from a checkpoint, and where it came from."""
+
+    network: Network
+    variables: tuple[Any, Any]  # params, model_state
+    step: int  # of its own training
+    source_step: int  # of the pretraining it came from
+
+
+def make_loss(
+    student: Network,
+    teacher: Network,
+    augmentation: augment.View,
+    size: int,
+    *,
+    temperature: float,
+    label_weight: float,
+) -> LossFn:
+    """`(1 - w) distillation + w cross-entropy`, w being `label_weight` (equation 3).
+
+    A batch has "unlabelled" images, the teacher's variables as "teacher" and, where w
+    is above 0, "labelled" images, which the student normalises together with the
+    others. Metrics: `agreement`, the share of unlabelled images that both give the
+    same class, and `distillation`, the first term.
+    """
+
+    def loss_fn(params, model_state, key, batch):
+        key_unlabelled, key_labelled = jax.random.split(key)
+        images = data.take(batch["unlabelled"])["image"]
+        images = augment.augment(key_unlabelled, images, view=augmentation, size=size)
+        frozen, statistics = batch["teacher"]
+        wanted, _ = teacher.logits(frozen, statistics, images, train=False)
+        wanted = jax.lax.stop_gradient(wanted)
+        count, labels = len(images), None
+        if label_weight:
+            labelled = data.take(batch["labelled"])
+            labels = labelled["label"]
+            more = augment.augment(
+                key_labelled, labelled["image"], view=augmentation, size=size
+            )
+            images = jnp.concatenate([images, more])
+        logits, model_state = student.logits(params, model_state, images, train=True)
+        loss = losses.distillation(
+            logits[:count], wanted, temperature=temperature
+        ).mean()
+        agreement = (logits[:count].argmax(-1) == wanted.argmax(-1)).mean()
+        metrics = {"distillation": loss, "agreement": agreement}
+        if labels is not None:
+            supervised = optax.softmax_cross_entropy_with_integer_labels(
+                logits[count:], labels
+            ).mean()
+            loss = (1 - label_weight) * loss + label_weight * supervised
+        return loss, (model_state, metrics)
+
+    return loss_fn
+
+
+def distill(experiment: Experiment) -> dict[str, Any]:
+    """The student taught, beside its teacher and beside itself on the labels alone."""
+    config = experiment.config.distill
+    teacher = _teacher(experiment)
+    encoder = experiment.student_fields
+    classes = teacher.network.num_classes
+    student = Network(experiment.resnet(encoder), Projector(layers=0), 0, classes)
+    size, source = config.augment.size, experiment.images.unlabelled
+    # The student is an encoder and a classifier on h.
+    projector = dict(experiment.config.projector) | {"layers": 0}
+    meta = {"encoder": encoder, "projector": projector}
+    taught = classify.train(
+        experiment,
+        "distill",
+        "student",
+        student,
+        _random_init(experiment, encoder),
+        loss_fn=make_loss(
+            student,
+            teacher.network,
+            view(config.augment),
+            size,
+            temperature=config.temperature,
+            label_weight=config.label_weight,
+        ),
+        batches=_batches(experiment, teacher),
+        num_examples=source.num_examples,
+        meta=meta | {"source_step": teacher.source_step, "teacher_step": teacher.step},
+    )
+    alone = finetune.train_on_labels(
+        experiment,
+        "distill",
+        "random_init",
+        student,
+        _random_init(experiment, encoder),
+        experiment.images.labelled("finetune"),
+        meta | {"source_step": 0},
+        section="finetune",
+        lr=experiment.config.finetune.scratch_lr,
+    )
+    theirs = classify.score(experiment, teacher.network, *teacher.variables, size)
+    return {
+        "student": taught,
+        "random_init": alone,
+        "teacher": theirs,
+        "label_fraction": experiment.images.label_fraction("finetune"),
+        "step": teacher.source_step,
+        "teacher_step": teacher.step,
+    }
+
+
+def _teacher(experiment: Experiment) -> Teacher:
+    """The newest checkpoint of `distill.teacher_stage`, as the network it says."""
+    folder = teacher_folder(experiment.config, experiment.workdir.path)
+    restored = checkpoint.restore(folder, {"params": None, "model_state": None})
+    if restored is None:
+        raise RequestError(no_teacher(experiment.config, folder))
+    step, items, meta = restored
+    network = Network(
+        experiment.resnet(meta["encoder"]),
+        Projector(**meta["projector"]),
+        meta["from_layer"],
+        meta["num_classes"],
+    )
+    variables = jax.tree.map(jnp.asarray, (items["params"], items["model_state"]))
+    return Teacher(network, variables, step, meta["source_step"])
+
+
+def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, Any]:
+    method = methods.make(
+        "simclr", experiment.resnet(encoder), projector=Projector(layers=0)
+    )
+    size = experiment.config.distill.augment.size
+    init = jax.jit(lambda: method.init(experiment.key("init"), experiment.blank(size)))
+    return init()
+
+
+def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:
+    """Unlabelled and labelled images turn by turn, with the teacher's weights."""
+    config = experiment.config.distill
+
+    def batches(done: int) -> Iterator[dict[str, Any]]:
+        unlabelled = experiment.images.unlabelled.batches(
+            config.batch_size, seed=experiment.order("distill"), start=done
+        )
+        if not config.label_weight:
+            return ({"unlabelled": x, "teacher": teacher.variables} for x in unlabelled)
+        few = experiment.images.labelled("finetune").batches(
+            config.label_batch_size,
+            seed=experiment.order("distill_labels"),
+            start=done,
+        )
+        return (
+            {"unlabelled": x, "labelled": y, "teacher": teacher.variables}
+            for x, y in zip(unlabelled, few, strict=True)
+        )
+
+    return batches

@@ -1,0 +1,166 @@
+"""Stage `pretrain`: trains encoder and projector without labels."""
+
+import inspect
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simclr_jax import augment
+from simclr_jax.errors import RequestError
+from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.heads import Classifier
+from simclr_jax.stages import probe
+from simclr_jax.stages.fit import fit
+from simclr_jax.training.loop import LossFn, TrainState
+
+
+def make_loss(
+    method, views: tuple[augment.View, augment.View], size: int, num_classes: int
+) -> LossFn:
+    """The pretraining loss of a batch of uint8 images.
+
+    With `num_classes`, params["online_probe"] is a linear classifier trained along on
+    h. Its input carries no gradient, so labels never reach the encoder: the
+    encoder's gradient is the same whatever they are. Images labelled -1 don't count.
+    """
+
+    def loss_fn(params, model_state, key, batch):
+        key_views, key_method = jax.random.split(key)
+        pair = augment.two_views(key_views, batch["image"], views=views, size=size)
+        # Asked for only where it is used: a method may do without (`check_method`).
+        extra = {"features": True} if num_classes else {}
+        loss, (model_state, metrics) = method.loss(
+            params, model_state, key_method, pair, batch["index"], **extra
+        )
+        metrics = {"loss": loss} | metrics
+        if num_classes:
+            h = jax.lax.stop_gradient(metrics.pop("h"))
+            online, accuracy = _online_probe(params["online_probe"], h, batch["label"])
+            metrics |= {"online_loss": online, "online_accuracy": accuracy}
+            loss = loss + online
+        return loss, (model_state, metrics)
+
+    return loss_fn
+
+
+def _online_probe(params: Any, h: jax.Array, labels: jax.Array):
+    classifier = Classifier(params["dense"]["bias"].shape[0])
+    logits: Any = classifier.apply({"params": params}, h)
+    known = labels >= 0
+    loss = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.maximum(labels, 0)
+    )
+    count = jnp.maximum(known.sum(), 1)
+    correct = (logits.argmax(-1) == labels) & known
+    return jnp.where(known, loss, 0).sum() / count, correct.sum() / count
+
+
+def collapse_watch(threshold: float) -> Callable[[dict[str, float]], str | None]:
+    """Says so when `embedding_std` falls under `threshold`; again if it recovers first.
+
+    Embeddings that are all one point have a loss that methods without negatives like
+    (BYOL), and features that are worth nothing.
+    """
+    below = False
+
+    def watch(values: dict[str, float]) -> str | None:
+        nonlocal below
+        spread = values.get("embedding_std", math.inf)
+        before, below = below, spread < threshold
+        if not below or before:
+            return None
+        return (
+            f"embedding_std {spread:.2g} is below config.warn_below_std {threshold:g}: "
+            "the embeddings are collapsing to one point"
+        )
+
+    return watch
+
+
+def _trains_probe(experiment: Experiment) -> bool:
+    config, images = experiment.config, experiment.images
+    return config.probe.online and images.unlabelled.num_classes > 0
+
+
+def check_method(experiment: Experiment) -> None:
+    """Raises RequestError if a method from a file lacks what the recipe asks it for."""
+    name = experiment.config.method.name
+    parameters = inspect.signature(experiment.method.loss).parameters
+    if _trains_probe(experiment) and "features" not in parameters:
+        raise RequestError(
+            f"config.probe.online: the loss of {name} takes no `features`; set False"
+        )
+    if experiment.config.probe.target:
+        _, model_state = jax.eval_shape(experiment.init)
+        if "target" not in model_state:
+            raise RequestError(f"config.probe.target: {name} has no target network")
+
+
+def pretrain(experiment: Experiment) -> dict[str, Any]:
+    """Runs or continues pretraining; returns results.json's `pretrain`."""
+    config, source = experiment.config, experiment.images.unlabelled
+    plan, total = experiment.plan("pretrain", source.num_examples)
+    plan = plan._replace(
+        evaluate_every=config.probe.every_epochs * plan.steps_per_epoch
+    )
+    tx, schedule = experiment.optimizer("pretrain", plan, total)
+    method = experiment.method
+    online = _trains_probe(experiment)
+    num_classes = source.num_classes if online else 0
+    size = config.augment.size
+
+    def init():
+        params, model_state = experiment.init()
+        if online:
+            h = method.embed(params, model_state, experiment.blank(size))["h"]
+            head = Classifier(num_classes).init(experiment.key("init"), h)
+            params = params | {"online_probe": head["params"]}
+        return params, model_state
+
+    def after(params, model_state, step):
+        return method.update(params, model_state, step / total)
+
+    def evaluate(state: TrainState, step: int) -> None:
+        scores = probe.glance(experiment, state.params, state.model_state)
+        experiment.workdir.record(
+            "pretrain", "", step, epoch=step / plan.steps_per_epoch, **scores
+        )
+
+    state, seconds = fit(
+        experiment.workdir,
+        "pretrain",
+        "",
+        init=init,
+        loss_fn=make_loss(method, experiment.views, size, num_classes),
+        tx=tx,
+        schedule=schedule,
+        key=experiment.key("pretrain"),
+        batches=lambda start: source.batches(
+            plan.batch_size, seed=experiment.order("pretrain"), start=start
+        ),
+        plan=plan,
+        keep=config.checkpoint.keep,
+        meta=experiment.meta(0),
+        after=after,
+        evaluate=evaluate,
+        watch=collapse_watch(config.warn_below_std),
+    )
+    step = int(state.step)
+    lines = [
+        line
+        for line in experiment.workdir.metrics()
+        if line["stage"] == "pretrain" and "loss" in line
+    ]
+    speeds = [x["images_per_second"] for x in lines if "images_per_second" in x]
+    return {
+        "loss": lines[-1]["loss"] if lines else None,
+        "epochs": step / plan.steps_per_epoch,
+        "seconds": round(seconds, 1),
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "step": step,
+    }

@@ -1,0 +1,152 @@
+"""Pictures of a sweep's table, as the recipe's `sweep()` asks for them in "chart":
+
+{"kind": "lines", "x": "batch_size", "lines": "epochs"}
+    mean accuracy over a field, a line for each value of another one
+{"kind": "grid", "down": ("projector.layers",), "across": ("epochs", "batch_size")}
+    the table again, with the values of fields as its margins
+{"kind": "heat", "cells": {"crop+blur": ("crop", "blur"), "crop": ("crop", "crop")}}
+    a symmetric heat map; each row's place is given, by the names of its margins
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from simclr_jax.config.validate import Config, flatten
+from simclr_jax.errors import RequestError
+from simclr_jax.sweep.table import Line, Table
+
+Chart = Mapping[str, Any]
+_TAKES = {"lines": ("x", "lines"), "grid": ("down", "across"), "heat": ("cells",)}
+
+
+class _Form(NamedTuple):
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(x, str) for x in value)
+
+
+def _are_cells(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return all(_are_texts(pair) and len(pair) == 2 for pair in value.values())
+
+
+_FIELD = _Form("the name of a field", lambda value: isinstance(value, str))
+_FIELDS = _Form("names of fields", _are_texts)
+_FORMS = {
+    "x": _FIELD,
+    "lines": _FIELD,
+    "down": _FIELDS,
+    "across": _FIELDS,
+    "cells": _Form("a dict from rows to two names each", _are_cells),
+}
+
+
+def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
+    """Raises RequestError unless the chart can be drawn."""
+    if not chart:
+        return
+    kind = chart.get("kind")
+    takes = _TAKES.get(kind) if isinstance(kind, str) else None
+    if takes is None or set(chart) != {"kind", *takes}:
+        forms = "; ".join(f"{kind}: {', '.join(x)}" for kind, x in _TAKES.items())
+        raise RequestError(f"--sweep: chart {dict(chart)} is none of: {forms}")
+    for name in takes:
+        form = _FORMS[name]
+        if not form.holds(chart[name]):
+            raise RequestError(
+                f"--sweep: the chart's {name} is {chart[name]!r}, not {form.words}"
+            )
+    for name in chart.get("cells", ()):
+        if name not in rows:
+            raise RequestError(
+                f"--sweep: the chart speaks of {name!r}, which is no row"
+            )
+    for name in _fields(chart):
+        if name not in fields:
+            raise RequestError(f"--sweep: the chart needs config.{name}: no such field")
+
+
+def _fields(chart: Chart) -> list[str]:
+    if chart["kind"] == "lines":
+        return [chart["x"], chart["lines"]]
+    return [*chart.get("down", ()), *chart.get("across", ())]
+
+
+def series(
+    chart: Chart, table: Table, configs: Mapping[str, Config]
+) -> dict[str, list[tuple[float, float, float]]]:
+    """For "lines": {label: [(x, mean, sd or 0)] by rising x}."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for line in table.lines:
+        fields = dict(flatten(configs[line.row]))
+        if line.mean is not None:
+            label = f"{chart['lines'].rsplit('.', 1)[-1]} {fields[chart['lines']]}"
+            point = (fields[chart["x"]], line.mean, line.sd or 0.0)
+            found.setdefault(label, []).append(point)
+    return {label: sorted(points) for label, points in found.items()}
+
+
+def cells(
+    chart: Chart, table: Table
+) -> tuple[list[str], dict[tuple[str, str], float | None]]:
+    """For "heat": `(names of the margins, {(one, other): mean})`, both orders."""
+    names: dict[str, None] = {}
+    means: dict[tuple[str, str], float | None] = {}
+    by_row = {line.row: line.mean for line in table.lines}
+    for row, (one, other) in chart["cells"].items():
+        names |= {one: None, other: None}
+        means[one, other] = means[other, one] = by_row[row]
+    return list(names), means
+
+
+def grid(
+    chart: Chart, table: Table, configs: Mapping[str, Config]
+) -> tuple[list[str], list[str], dict[tuple[str, str], Line]]:
+    """For "grid": `(labels down, labels across, {(down, across): line})`."""
+    lines = {}
+    for line in table.lines:
+        fields = dict(flatten(configs[line.row]))
+        place = tuple(
+            ", ".join(
+                f"{name.rsplit('.', 1)[-1]} {fields[name]}" for name in chart[way]
+            )
+            for way in ("down", "across")
+        )
+        lines[place] = line
+    down = list(dict.fromkeys(place[0] for place in lines))
+    across = list(dict.fromkeys(place[1] for place in lines))
+    return down, across, lines
+
+
+def grid_cells(
+    chart: Chart, table: Table, configs: Mapping[str, Config]
+) -> list[list[str]]:
+    """For "grid": the table by its margins as text, ours and published."""
+    down, across, lines = grid(chart, table, configs)
+    text = [["top-1, %", *across]]
+    for name in down:
+        text.append([name, *(_figures(lines.get((name, x))) for x in across)])
+    return text
+
+
+def markdown(chart: Chart, table: Table, configs: Mapping[str, Config]) -> str:
+    """The table by its margins for "grid", else nothing: pictures are the report's."""
+    if not chart or chart["kind"] != "grid":
+        return ""
+    head, *body = [
+        f"| {' | '.join(line)} |" for line in grid_cells(chart, table, configs)
+    ]
+    rule = "|" + " --- |" * (head.count("|") - 1)
+    return "\n" + "\n".join([head, rule, *body]) + "\n"
+
+
+def _figures(line: Line | None) -> str:
+    if line is None:
+        return ""
+    ours = "no run" if line.mean is None else f"{line.mean:.1f}"
+    theirs = "" if line.published is None else f" (published {line.published:.1f})"
+    return ours + theirs

@@ -1,0 +1,98 @@
+"""What a sweep has come to: its points' results, read and made into one table."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simclr_jax.config import validate as config_lib
+from simclr_jax.errors import RequestError
+from simclr_jax.experiment import preflight
+from simclr_jax.experiment import workdir as workdir_lib
+from simclr_jax.sweep import chart as sweep_chart
+from simclr_jax.sweep import table as sweep_table
+from simclr_jax.sweep.plan import Point, Sweep
+
+_MOST_NAMED = 12  # unfinished points that the table names
+
+
+def results(point: Point) -> dict[str, Any] | None:
+    """A finished point's results.json, else None.
+
+    Asks for nothing else of the folder: results.json is all that needs to be kept.
+    """
+    found = workdir_lib.results(point.path)
+    if not found:
+        return None
+    if not isinstance(found.get("config"), dict):
+        raise RequestError(
+            f"--workdir: {point.path}/results.json does not say what was run; delete "
+            "it, and the sweep runs the point again"
+        )
+    config_lib.same_recipe(found["config"], point.config, str(point.path))
+    newest = found.get("pretrain", {}).get("step")
+    for stage in set(point.config.stages) - {"report"}:
+        result = found.get(stage)
+        if result is None or result.get("max_steps") != point.config.max_steps:
+            return None
+        stale = newest is not None and result.get("step", newest) != newest
+        if stale and stage in preflight.FROM_CHECKPOINT:
+            return None
+    return found
+
+
+def scores(
+    sweep: Sweep, found: Sequence[Point]
+) -> tuple[dict[str, dict[int, float]], list[dict[str, Any]]]:
+    """`({row: {seed: percent}}, their results)` of the points that are finished."""
+    table: dict[str, dict[int, float]] = {row: {} for row in sweep.rows}
+    records = []
+    for point in found:
+        record = results(point)
+        if record is None:
+            continue
+        value: Any = record
+        for name in sweep.score.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, int | float):
+            raise RequestError(
+                f"--sweep: {point.path}/results.json has no score {sweep.score}"
+            )
+        table[point.row][point.seed] = 100 * value
+        records.append(record)
+    return table, records
+
+
+def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) -> str:
+    """Writes table.md, table.csv, the pictures and report.html of what is finished.
+
+    Returns:
+      The text of table.md.
+    """
+    from simclr_jax.report import figures  # matplotlib: not for refusals
+    from simclr_jax.sweep import page as sweep_page  # matplotlib: not for refusals
+
+    table, records = scores(sweep, found)
+    made = sweep_table.make(table, sweep.baseline, sweep.published)
+    notes = [sweep_table.note(made)]
+    if sweep.published:
+        notes.append(f"Published, not ours: {sweep.source or 'source not given'}.")
+    missing = [str(p) for p in found if p.seed not in table[p.row]]
+    if missing:
+        which = f" ({', '.join(missing)})" if len(missing) <= _MOST_NAMED else ""
+        notes.append(f"Not finished: {len(missing)} of {len(found)} runs{which}.")
+    configs = {point.row: point.config for point in found}
+    extra = sweep_chart.markdown(sweep.chart, made, configs)
+    text = sweep_table.markdown(made, notes) + extra
+    folder = Path(workdir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(text)
+    (folder / "table.csv").write_text(sweep_table.as_csv(made))
+    drawn = sweep_page.pictures(sweep, made, configs)
+    for name, svg in drawn.items():
+        (folder / f"{name}.svg").write_text(figures.standalone(svg))
+    page = sweep_page.page(
+        folder.resolve().name, sweep, made, configs, records, notes, drawn
+    )
+    (folder / "report.html").write_text(page)
+    return text

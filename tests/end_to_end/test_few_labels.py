@@ -1,0 +1,82 @@
+"""Many images, few labels: what can't be trained on is refused before any training."""
+
+import re
+
+import numpy as np
+import pytest
+from tiny import recipe, squares
+
+import launch as launcher
+from simclr_jax.stages import run as stages
+
+LABELS = {
+    # 2 of each class, the rest unlabelled; half of them is 4.
+    "few": np.where(np.arange(64) < 8, np.arange(64) % 4, -1),
+    # 61 of class 0 and one of each other: half in balance is 8 and 3, not 32.
+    "unbalanced": np.where(np.arange(64) < 4, np.arange(64), 0),
+}
+REFUSED = [
+    ("few", "('pretrain','probe')", "probe.batch_size: 16 is larger than the 8 images"),
+    ("few", "('pretrain',)", "probe.batch_size: 16 is larger than the 8 images"),
+    ("few", "('pretrain','finetune')", "finetune.batch_size: 16 is .* the 4 images"),
+    ("few", "('supervised',)", "supervised.batch_size: 16 is .* the 8 images"),
+    ("unbalanced", "('pretrain','finetune')", "finetune.batch_size: 16 .* 11 images"),
+    (
+        "unbalanced",
+        "('pretrain','finetune','distill')",
+        "distill.label_batch_size: 12 is larger than the 11 labelled images",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    images, _ = squares(64, 0)
+    test_images, test_labels = squares(40, 1)
+    for name, labels in LABELS.items():
+        np.savez(
+            folder / f"{name}.npz",
+            train_images=images,
+            train_labels=labels,
+            test_images=test_images,
+            test_labels=test_labels,
+        )
+    return folder
+
+
+@pytest.mark.parametrize("data, asked, message", REFUSED)
+def test_batches_are_held_against_the_labels_there_are(
+    folder, tmp_path, monkeypatch, capsys, data, asked, message
+):
+    def train(*_):
+        raise AssertionError("it trained")
+
+    for stage in stages._STAGES:
+        monkeypatch.setitem(stages._STAGES, stage, train)
+    flags = [f"--workdir={tmp_path / 'run'}", f"--config.stages={asked}"]
+    # With kNN and probe in between only where that is what fails.
+    if asked != "('pretrain',)":
+        flags.append("--config.probe.every_epochs=0")
+    if "distill" in asked:
+        flags += ["--config.finetune.batch_size=11", "--config.distill.batch_size=16"]
+        flags += ["--config.distill.label_weight=0.5"]
+        flags += ["--config.distill.label_batch_size=12"]
+    request = [*recipe(folder / f"{data}.npz"), *flags]
+    assert launcher.main(["launch.py", *request]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(rf"^error: config\.{message}", error), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_asked_for_is_all_that_is_checked(folder, tmp_path, monkeypatch):
+    """8 labels are enough for kNN."""
+    seen = []
+    monkeypatch.setitem(stages._STAGES, "pretrain", lambda _: {"step": 1})
+    monkeypatch.setitem(stages._STAGES, "knn", lambda _: seen.append(1) or {"step": 1})
+    flags = [*recipe(folder / "few.npz"), f"--workdir={tmp_path / 'run'}"]
+    flags += ["--config.stages=('pretrain','knn')", "--config.probe.every_epochs=0"]
+    monkeypatch.setattr(stages.report, "table", lambda *_: "")
+    assert launcher.main(["launch.py", *flags]) == 0
+    assert seen == [1]

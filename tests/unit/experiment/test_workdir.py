@@ -1,0 +1,227 @@
+"""Records that survive crashes, and recipes that may or may not continue."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny_recipe
+
+from configs import common
+from simclr_jax import data
+from simclr_jax.encoders import ResNet
+from simclr_jax.errors import RequestError
+from simclr_jax.experiment import preflight
+from simclr_jax.experiment.workdir import Workdir, check
+from simclr_jax.heads import Projector
+from simclr_jax.stages import run as stages
+
+
+@pytest.fixture
+def config():
+    config = tiny_recipe.get_config()
+    config.data.path = "x.npz"
+    return config
+
+
+@pytest.fixture
+def workdir(tmp_path, config):
+    opened = Workdir(tmp_path / "run", config).open()
+    yield opened
+    opened.close()
+
+
+def test_metrics_are_cut_back_to_a_step(workdir):
+    for step in (2, 4, 6):
+        workdir.record("pretrain", "", step, loss=float(step))
+    workdir.record("probe", "pretrained", 6, loss=0.5)
+    with (workdir.path / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "pretrain", "st')  # a crash in the middle of a line
+    workdir.cut_metrics("pretrain", "", step=4)
+    workdir.record("pretrain", "", 5, loss=5.0)
+    lines = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    seen = [(x["stage"], x["step"]) for x in map(json.loads, lines)]
+    assert seen == [("pretrain", 2), ("pretrain", 4), ("probe", 6), ("pretrain", 5)]
+
+
+def test_what_is_not_finite_is_null(workdir):
+    workdir.record("pretrain", "", 2, loss=float("nan"), lr=float("inf"), epoch=0.5)
+    text = (workdir.path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    (line,) = workdir.metrics()
+    assert (line["loss"], line["lr"], line["epoch"]) == (None, None, 0.5)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("name", ["results.json", "metrics.jsonl"])
+def test_a_full_disk_is_said_with_the_file(workdir, config, name):
+    for written in (".results.json.tmp", "metrics.jsonl"):
+        (workdir.path / written).symlink_to("/dev/full")
+    act = {
+        "results.json": lambda: workdir.add_result("knn", {}, config),
+        "metrics.jsonl": lambda: workdir.record("knn", "", 1, loss=1.0),
+    }[name]
+    with pytest.raises(OSError, match=rf"No space .*'{workdir.path / name}'"):
+        act()
+    workdir.close()  # writes nothing that would fail again, without the name
+
+
+def test_forget_drops_one_variant_only(workdir):
+    for variant in ("pretrained", "random_init"):
+        (workdir.checkpoints("probe", variant) / "3").mkdir(parents=True)
+        workdir.record("probe", variant, 3, loss=1.0)
+    workdir.forget("probe", "pretrained")
+    assert not workdir.checkpoints("probe", "pretrained").exists()
+    assert workdir.checkpoints("probe", "random_init").exists()
+    assert [x["variant"] for x in workdir.metrics()] == ["random_init"]
+
+
+def test_results_carry_what_was_run(workdir, config):
+    workdir.add_result("knn", {"top1": 0.5, "step": 3}, config)
+    workdir.add_result("probe", {"step": 3}, config)
+    results = workdir.results()
+    assert results["knn"] == {"top1": 0.5, "step": 3}
+    assert results["probe"] == {"step": 3}
+    assert results["seed"] == 0
+    assert results["config"]["encoder"]["depth"] == 18
+    assert {"jax", "flax", "optax"} <= set(results["versions"])
+
+
+FREE = {
+    "max_steps": 5,
+    "log_every": 7,
+    "checkpoint.every_steps": 9,
+    "eval_batch_size": 7,
+    "stages": ("knn",),
+    "data.data_dir": "/elsewhere",
+    "tensorboard": True,
+}
+FIXED = {
+    "seed": 1,
+    "optimizer.lr": 0.5,
+    "augment.crop_scale": (0.5, 1.0),
+    "augment.second.blur": 0.5,
+    "data.limit": 10,
+    "finetune.from_layer": 1,
+    "finetune.label_file": "1percent.txt",
+}
+
+
+def changed(config, path, value):
+    *sections, leaf = path.split(".")
+    target = config
+    for section in sections:
+        target = target[section]
+    with target.unlocked():
+        target[leaf] = value
+    return config
+
+
+def begin(workdir, kept="checkpoints"):
+    """From here on there is something that another recipe must not continue."""
+    (workdir.path / kept).mkdir()
+
+
+@pytest.mark.parametrize("path, value", FREE.items())
+def test_what_may_change_between_two_runs(workdir, config, path, value):
+    begin(workdir)
+    check(workdir.path, changed(config, path, value))
+
+
+@pytest.mark.parametrize("path, value", FIXED.items())
+@pytest.mark.parametrize("kept", ["checkpoints", "stages", "results.json"])
+def test_what_makes_another_experiment(workdir, config, path, value, kept):
+    begin(workdir, kept)
+    with pytest.raises(RequestError, match=f"config.{path}"):
+        check(workdir.path, changed(config, path, value))
+
+
+def test_a_workdir_without_a_checkpoint_takes_another_recipe(workdir, config):
+    """What a run did that diverged, or ran out of memory, before it saved anything."""
+    workdir.record("pretrain", "", 7, loss=float("nan"))
+    workdir.close()
+    again = Workdir(workdir.path, changed(config, "optimizer.lr", 0.5)).open()
+    made = json.loads((again.path / "config.json").read_text())
+    assert made["optimizer"]["lr"] == 0.5
+    assert again.metrics() == []  # else they would stay beside the new run's
+    again.close()
+
+
+def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
+    assert Workdir(tmp_path / "run", config).results() == {}
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name, cure",
+    [("config.json", "take another --workdir"), ("results.json", "delete it, .*")],
+)
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_a_damaged_record_is_named(workdir, config, name, cure, text):
+    begin(workdir)
+    (workdir.path / name).write_text(text)
+    damaged = rf"^--workdir: can't read {workdir.path / name}: .*; {cure}$"
+    with pytest.raises(RequestError, match=damaged) as error:
+        check(workdir.path, config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
+    (workdir.path / "results.json").write_text('{"supervised": {"loss": 1}}')
+    run: Any = SimpleNamespace(config=config, workdir=workdir)
+    assert not stages._holds(run, "supervised")
+    (workdir.path / "results.json").write_text('{"supervised": {"max_steps": 0}}')
+    assert stages._holds(run, "supervised")
+
+
+def test_tensorboard_without_clu_is_refused(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(data, "tensorflow", lambda: None)
+    monkeypatch.setitem(sys.modules, "clu", None)  # importing it is an ImportError
+    config.tensorboard = True
+    with pytest.raises(RequestError, match=r"^config\.tensorboard: .*\[train\]"):
+        Workdir(tmp_path / "new", config)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_second_run_on_one_workdir_is_refused(workdir, config):
+    with pytest.raises(RequestError, match="another run"):
+        Workdir(workdir.path, config).open()
+
+
+def test_a_workdir_older_than_a_field_was_made_with_its_default(workdir, config):
+    begin(workdir)
+    path = workdir.path / "config.json"
+    made = json.loads(path.read_text())
+    del made["warn_below_std"]
+    del made["probe"]["features"]
+    del made["finetune"]["label_file"]
+    path.write_text(json.dumps(made))
+    known = common.get_config()
+    check(workdir.path, config, known)
+    config.probe.features = "z"
+    message = "config.probe.features: .* was made with 'h', not 'z'"
+    with pytest.raises(RequestError, match=message):
+        check(workdir.path, config, known)
+
+
+def test_a_checkpoint_older_than_a_field_was_made_with_its_default():
+    config = common.get_config()
+    meta = {name: dict(config[name]) for name in ("encoder", "projector")}
+    del meta["encoder"]["sk"]
+    del meta["projector"]["last_norm"]
+    preflight.check_network(meta, config, "older")
+    config.projector.last_norm = False
+    message = "config.projector.last_norm: .* older has True, the recipe False"
+    with pytest.raises(RequestError, match=message):
+        preflight.check_network(meta, config, "older")
+
+
+def test_a_networks_defaults_are_the_recipes():
+    """Either stands for what a checkpoint or a workdir is too old to say."""
+    config = common.get_config()
+    for section, network in (("encoder", ResNet()), ("projector", Projector())):
+        for name, value in config[section].items():
+            assert getattr(network, name) == value

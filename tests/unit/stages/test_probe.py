@@ -1,0 +1,126 @@
+"""The linear probe against scikit-learn; levels that do not disturb each other."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from simclr_jax.config.validate import Config
+from simclr_jax.stages import fit, probe
+from simclr_jax.training import optimizers as optim
+from simclr_jax.training.loop import Plan
+
+
+def experiment(num_classes, epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Config:
+    """As much of an Experiment as probe._Fit asks for."""
+
+    def plan(stage, count):
+        steps = count // batch_size
+        fields = Plan(epochs * steps, steps, batch_size, 100, 100)
+        return fields, fields.last_step
+
+    def optimizer(stage, plan, total):
+        return optim.make(
+            "adam",
+            lr=lr,
+            weight_decay=weight_decay,
+            schedule="cosine",
+            total_steps=total,
+        )
+
+    return SimpleNamespace(
+        images=SimpleNamespace(train=SimpleNamespace(num_classes=num_classes)),
+        plan=plan,
+        optimizer=optimizer,
+        order=lambda stage: (0,),
+    )
+
+
+def trained(fitted):
+    return fit.train_quietly(
+        fitted.init,
+        probe.loss_fn,
+        fitted.tx,
+        jax.random.key(0),
+        fitted.batches,
+        fitted.plan,
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    images = images.astype(np.float32)
+    return (images[:1000], labels[:1000]), (images[1000:], labels[1000:])
+
+
+def test_equals_scikit_learns_logistic_regression(digits):
+    (x, y), (test_x, test_y) = digits
+    fitted = probe._Fit(
+        experiment(10, 400, 250, weight_decay=1e-3),
+        ({"h": x}, y),
+        ({"h": test_x}, test_y),
+    )
+    params = jax.device_get(trained(fitted)["h"])
+    mean, sd = x.mean(0), x.std(0) + 1e-6
+    reference = LogisticRegression(C=1.0, max_iter=2000).fit((x - mean) / sd, y)
+    ours = (test_x - mean) / sd @ params["kernel"] + params["bias"]
+    agree = (ours.argmax(1) == reference.predict((test_x - mean) / sd)).mean()
+    assert agree > 0.98
+    top1 = fitted.scores({"h": params})["h"]["top1"]
+    assert top1 == pytest.approx(
+        reference.score((test_x - mean) / sd, test_y), abs=0.01
+    )
+
+
+def test_separable_features_are_probed_perfectly():
+    labels = np.arange(60) % 3
+    features = np.eye(3, dtype=np.float32)[labels] * [[1000.0, 0.001, 1.0]]
+    pair = ({"h": features.astype(np.float32)}, labels)
+    fitted = probe._Fit(experiment(3, 100, 20), pair, pair)
+    assert fitted.scores(trained(fitted))["h"] == {"top1": 1.0, "top3": 1.0}
+
+
+def test_every_level_trains_as_if_alone(digits):
+    (x, y), (test_x, test_y) = digits
+    train = {"h": x, "z": x[:, :20]}
+    test = {"h": test_x, "z": test_x[:, :20]}
+    together = trained(probe._Fit(experiment(10, 3, 250), (train, y), (test, test_y)))
+    alone = trained(
+        probe._Fit(
+            experiment(10, 3, 250), ({"z": train["z"]}, y), ({"z": test["z"]}, test_y)
+        )
+    )
+    np.testing.assert_allclose(together["z"]["kernel"], alone["z"]["kernel"], atol=1e-5)
+
+
+def test_loss_is_the_sum_of_mean_cross_entropies():
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(5, 3)).astype(np.float32)
+    kernel = rng.normal(size=(3, 4)).astype(np.float32)
+    params = {"h": {"kernel": jnp.asarray(kernel), "bias": jnp.arange(4.0)}}
+    batch = {"h": jnp.asarray(h), "label": jnp.array([0, 1, 2, 3, 0])}
+    loss, _ = probe.loss_fn(params, {}, None, batch)
+    logits = h @ kernel + np.arange(4.0)
+    expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), [0, 1, 2, 3, 0]]
+    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
+
+
+def test_the_probe_step_lowers_for_cuda():
+    from simclr_jax.training import loop as train
+
+    tx = optax.adam(1e-2)
+    params = {"h": {"kernel": jnp.zeros((8, 4)), "bias": jnp.zeros(4)}}
+    state = jax.eval_shape(lambda: train.init_state(params, {}, tx))
+    dataset = {"h": jnp.zeros((50, 8)), "label": jnp.zeros(50, jnp.int32)}
+    batch = {"index": jnp.zeros(10, jnp.int32), "dataset": dataset}
+    step = train.make_step(probe.loss_fn, tx)
+    exported = jax.export.export(step, platforms=["cuda"])(
+        state, jax.eval_shape(lambda: jax.random.key(0)), batch
+    )
+    assert exported.platforms == ("cuda",)
