@@ -1,15 +1,7 @@
-"""Augmentation on the device: what is drawn for a view, and in which order.
+"""What is drawn for a view, and in which order.
 
 Two random views of one image are what every method of this package learns from
-(SimCLR, arXiv:2002.05709, section 3 and appendix A). All functions are pure, can be
-jitted and take one key per call, from which every image of the batch draws for itself.
-
-Images are [B, H, W, C] in [0, 1], or uint8, read as k/255; results are float32. A
-strength or probability of 0 leaves the images untouched, bit for bit, at no cost: all
-settings are plain Python numbers, and ValueErrors about them come at trace time.
-
-The operations, which are part of this module for its users: `geometry.py` moves
-pixels, `colours.py` changes them.
+(SimCLR, arXiv:2002.05709, section 3 and appendix A).
 """
 
 from typing import NamedTuple
@@ -17,31 +9,8 @@ from typing import NamedTuple
 import jax
 
 from simclr_jax.augment.colours import color_jitter, gaussian_blur, grayscale, solarize
-from simclr_jax.augment.geometry import (
-    Interval,
-    center,
-    erase,
-    flip,
-    random_affine,
-    random_resized_crop,
-)
-from simclr_jax.augment.inputs import batch_of, to_float
-
-__all__ = (
-    "View",
-    "augment",
-    "center",
-    "color_jitter",
-    "erase",
-    "flip",
-    "gaussian_blur",
-    "grayscale",
-    "random_affine",
-    "random_resized_crop",
-    "solarize",
-    "to_float",
-    "two_views",
-)
+from simclr_jax.augment.geometry import erase, flip, random_affine, random_resized_crop
+from simclr_jax.augment.inputs import Interval, batch_of
 
 
 class View(NamedTuple):
