@@ -14,10 +14,10 @@ import numpy as np
 import optax
 
 from simclr_jax import augment, checkpoint, data, methods
+from simclr_jax import evaluation as evaluate
 from simclr_jax.config.validate import Config, method_options
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
-from simclr_jax.evaluation import features as evaluate
 from simclr_jax.experiment import restore as restored
 from simclr_jax.experiment.images import Images
 from simclr_jax.experiment.preflight import pretraining_images
@@ -218,7 +218,7 @@ class Experiment:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
         embed = partial(self._embed, params, model_state)
-        features, _ = evaluate.extract(embed, self.ordered(source), levels)
+        features = evaluate.extract(embed, self.ordered(source), levels)
         return features, source.labels
 
     def ordered(self, source: data.Source) -> Iterator[dict]:

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from simclr_jax import data
-from simclr_jax.evaluation import features as evaluate
+from simclr_jax import evaluation as evaluate
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages.fit import fit, train_quietly
 
