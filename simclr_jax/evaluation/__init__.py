@@ -7,5 +7,6 @@ from simclr_jax.evaluation.features import (
     standardize,
     top_k,
 )
+from simclr_jax.evaluation.neighbours import nearest
 
-__all__ = ["accuracies", "extract", "knn", "standardize", "top_k"]
+__all__ = ["accuracies", "extract", "knn", "nearest", "standardize", "top_k"]

@@ -34,7 +34,6 @@ from simclr_jax.config.fields import RULES, STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.data.reader import one_line
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment import preflight
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
 
@@ -219,7 +218,6 @@ def check(
             by = f"row {rows[0]!r}" if rows else "--seeds"
             raise RequestError(f"config.{path}: {by} sets it; leave it out")
     seen: set[str] = set()
-    stage = sweep.score.partition(".")[0]
     sweep_chart.check(
         sweep.chart, sweep.rows, [path for path, _ in config_lib.flatten(known)]
     )
@@ -235,13 +233,20 @@ def check(
                 continue
             seen.add(point.row)
             config_lib.validate(point.config, known)
-            if not to_run:
-                continue
-            if stage not in point.config.stages:
-                raise RequestError(
-                    f"config.stages: {stage!r} is missing, which gives the sweep's "
-                    f"score {sweep.score}"
-                )
-            preflight.check(point.config, point.path)
+            if to_run:
+                _check_run(sweep, point)
         except RequestError as error:
             raise RequestError(f"--sweep: row {point.row!r}: {error}") from error
+
+
+def _check_run(sweep: Sweep, point: Point) -> None:
+    """Raises RequestError unless the point's data fit and it gives the score."""
+    from simclr_jax.experiment import preflight  # loads Orbax: not to read results
+
+    stage = sweep.score.partition(".")[0]
+    if stage not in point.config.stages:
+        raise RequestError(
+            f"config.stages: {stage!r} is missing; the sweep's score "
+            f"{sweep.score} comes from it"
+        )
+    preflight.check(point.config, point.path)
