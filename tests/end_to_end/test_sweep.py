@@ -5,22 +5,17 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from sweeps import toy
 from tiny import ROOT, launch, write_npz
 
 import launch as launcher
-from configs import common
-from simclr_jax.errors import FailedError
 from simclr_jax.stages import run as stages
-from simclr_jax.sweep import plan as sweep_plan
 from simclr_jax.sweep import run as sweep
 
 RECIPE = f"--config={ROOT}/tests/sweep_recipe.py"
+LIMIT = 900  # seconds that a busy machine may take
 
 
 @pytest.fixture(scope="module")
@@ -35,45 +30,20 @@ def swept(npz, tmp_path_factory):
     flags = [RECIPE, f"--config.data.path={npz}", f"--workdir={workdir}", "--sweep"]
     flags += ["--seeds=0"]
     env = {"PYTHONPATH": f"{ROOT}/tests"}  # the recipe starts from tiny_recipe.py
-    errors = []
+    stops = []
     for step, number in ((3, signal.SIGKILL), (12, signal.SIGTERM)):
         process = launch(*flags, wait=False, **env)
         wait_for(process, workdir / "of-z/seed_0", step)
         os.kill(process.pid, number)
-        _, error = process.communicate(timeout=120)
-        errors.append((process.returncode, error))
-    done = launch(*flags, **env)
-    return workdir, flags, errors, done
-
-
-def test_a_point_outlives_the_sweep_that_read_its_output(tmp_path):
-    """Killed, a sweep closes the pipe: the next line must not end the point."""
-    script = (
-        "import pathlib, sys\n"
-        "from simclr_jax import sweep\n"
-        "sweep.outlive_readers()\n"
-        "sys.stdin.read()\n"
-        "for stream in (sys.stdout, sys.stderr):\n"
-        "    for _ in range(3):\n"
-        "        print('x' * 100_000, file=stream, flush=True)\n"
-        "pathlib.Path(sys.argv[1]).write_text('saved')\n"
-    )
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path / "state"],
-        cwd=ROOT,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
-    )
-    for end in (process.stdout, process.stderr, process.stdin):
-        end.close()
-    assert process.wait(timeout=60) == 0
-    assert (tmp_path / "state").read_text() == "saved"
+        _, error = process.communicate(timeout=LIMIT)
+        log = (workdir / "of-z/seed_0/log.txt").read_text()
+        stops.append((process.returncode, error, log))
+    done = launch(*flags, timeout=LIMIT, **env)
+    return workdir, flags, stops, done
 
 
 def wait_for(process, path, step):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
         metrics = path / "metrics.jsonl"
@@ -83,13 +53,13 @@ def wait_for(process, path, step):
     raise AssertionError(f"{path} never reached step {step}")
 
 
-def first_step(error):
+def first_step(output):
     """The first step of pretraining that was reported."""
-    return int(re.search(r"^pretrain  step (\d+)/60", error, re.M).group(1))
+    return int(re.search(r"^pretrain  step (\d+)/60", output, re.M).group(1))
 
 
 def test_a_killed_sweep_continues(swept):
-    workdir, _, [(killed, first), (stopped, second)], done = swept
+    workdir, _, [(killed, _, first), (stopped, second, _)], done = swept
     assert killed == -signal.SIGKILL
     assert first_step(first) == 1
     assert stopped == 75
@@ -102,6 +72,10 @@ def test_a_killed_sweep_continues(swept):
         if '"stage": "pretrain"' in x
     ]
     assert steps == list(range(1, 61))
+    log = (workdir / "of-z/seed_0/log.txt").read_text()
+    assert log.startswith(first)  # every attempt's output, one after the other
+    assert log.count("SIGTERM: saving, then stopping") == 2
+    assert "pretrain  step 60/60" in log
 
 
 def test_a_row_that_fails_is_named_and_the_others_run(swept):
@@ -109,6 +83,9 @@ def test_a_row_that_fails_is_named_and_the_others_run(swept):
     assert done.returncode == 1
     error = done.stderr.splitlines()[-1]
     assert re.match(r"error: 1 of 2 failed: diverges seed 0 \(exit 3: .*not fin", error)
+    log = workdir / "diverges/seed_0/log.txt"
+    assert error.endswith(f"; see {log}")
+    assert "not finite" in log.read_text()
     assert re.search(
         r"^sweep: 2/2: diverges seed 0; .* a point, ETA \d", done.stderr, re.M
     )
@@ -132,11 +109,12 @@ def test_what_is_finished_is_not_run_again(swept, monkeypatch, capsys):
     workdir, flags, _, _ = swept
     started = []
 
-    def pretend(command):
+    def pretend(command, log):
+        del log
         started.append(command[-1])
         return 9, "as if killed"
 
-    monkeypatch.setattr(sweep, "_launch", pretend)
+    monkeypatch.setattr(sweep, "launch", pretend)
     assert launcher.main(["launch.py", *flags]) == 1
     assert started == ["--index=1"]  # the failed one alone
     assert "diverges seed 0 (exit 9: as if killed)" in capsys.readouterr().err
@@ -178,15 +156,3 @@ def test_one_point_by_its_index(swept, kept, monkeypatch, capsys):
     assert launcher.main(["launch.py", *flags, "--index=1"]) == 0
     assert "point 1 of 0 to 1: diverges seed 0\n" in capsys.readouterr().err
     assert started == [str(kept / "diverges/seed_0")]
-
-
-def test_failures_are_told_together(tmp_path, monkeypatch):
-    """Every point is tried, whatever the one before it did."""
-    points = sweep_plan.points(toy(), common.get_config(), [0, 1], tmp_path)
-    codes = iter([(0, ""), (1, "disk full"), (-9, ""), (0, "")])
-    monkeypatch.setattr(sweep, "_launch", lambda command: next(codes))
-    with pytest.raises(
-        FailedError, match=r"2 of 4 failed: two seed 0 \(exit 1: disk f"
-    ):
-        sweep.run(toy(), points, tmp_path, ["launch.py", "--sweep"])
-    assert next(codes, None) is None
