@@ -6,6 +6,6 @@ known": it is in no accuracy and in no vote.
 
 from simclr_jax.evaluation.accuracy import accuracies, top_k
 from simclr_jax.evaluation.features import extract, standardize
-from simclr_jax.evaluation.neighbours import knn
+from simclr_jax.evaluation.neighbours import knn, nearest
 
-__all__ = ["accuracies", "extract", "knn", "standardize", "top_k"]
+__all__ = ["accuracies", "extract", "knn", "nearest", "standardize", "top_k"]

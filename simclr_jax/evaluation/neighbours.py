@@ -77,6 +77,30 @@ def knn(
     )
 
 
+def nearest(
+    queries: np.ndarray, bank: np.ndarray, *, k: int, same: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the bank with the largest cosines to each query, nearest first.
+
+    Args:
+      queries: [Q, F].
+      bank: [N, F].
+      k: rows to return, K; fewer if the bank has fewer to compare with.
+      same: bool [Q, N], at most one True in a row: pairs that show one image, which
+        are left out.
+
+    Returns:
+      (cosines [Q, K], rows of the bank int [Q, K]).
+    """
+    k = min(k, len(bank) - (same is not None))
+    queries, bank = normalize(jnp.asarray(queries)), normalize(jnp.asarray(bank))
+    cosines = jnp.matmul(queries, bank.T, precision="highest")
+    if same is not None:
+        cosines = jnp.where(same, -jnp.inf, cosines)
+    similarities, rows = jax.lax.top_k(cosines, k)
+    return np.asarray(similarities), np.asarray(rows)
+
+
 def normalize(features: jax.Array) -> jax.Array:
     """Rows [..., D] of length 1, float32, whose products are cosines; zero rows stay.
 
@@ -97,9 +121,9 @@ def _classify(
 
     def vote(block):
         similarity = jnp.matmul(normalize(block), bank.T, precision="highest")
-        nearest, index = jax.lax.top_k(similarity, k)
+        largest, index = jax.lax.top_k(similarity, k)
         # exp(s / 0.01) overflows float32; only the ratios of the weights matter.
-        weights = jnp.exp((nearest - nearest[:, :1]) / temperature)
+        weights = jnp.exp((largest - largest[:, :1]) / temperature)
         votes = jnp.zeros([block_size, num_classes])
         return votes.at[rows, labels[index]].add(weights).argmax(-1)
 
