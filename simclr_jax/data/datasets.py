@@ -18,9 +18,9 @@ from simclr_jax.data import folder as data_folder
 from simclr_jax.data import tfds as data_tfds
 from simclr_jax.data import tfds_builder as data_builder
 from simclr_jax.data.order import balanced_subset, shuffled
-from simclr_jax.data.reader import Batch, Info, Reader, limited, one_line, stored_shape
+from simclr_jax.data.reader import Batch, Info, Reader, limited, stored_shape
 from simclr_jax.data.sources import Resident, Source, Stream, make_source, take
-from simclr_jax.errors import RequestError, install
+from simclr_jax.errors import DataError, install, one_line
 
 __all__ = [
     "Batch",
@@ -46,7 +46,7 @@ def tensorflow() -> Any:
     of the GPU that jax is to use. Costs about 5 s and 650 MB.
 
     Raises:
-      RequestError: TensorFlow is not installed.
+      DataError: TensorFlow is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # oneDNN announces itself on stderr whatever the log level; decoding has no use
@@ -55,9 +55,10 @@ def tensorflow() -> Any:
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise RequestError(
-            f"config.data.name: TensorFlow does not import ({one_line(error)}), and "
-            f"this data set needs it; {install('train')}"
+        raise DataError(
+            "name",
+            f"TensorFlow does not import ({one_line(error)}), and "
+            f"this data set needs it; {install('train')}",
         ) from error
     tf.config.set_visible_devices([], "GPU")
     return tf
@@ -77,7 +78,7 @@ def describe(
       download: let TFDS fetch and prepare a data set that is missing.
 
     Raises:
-      RequestError: missing, incomplete, or not a set of 8-bit images.
+      DataError: missing, incomplete, or not a set of 8-bit images.
     """
     if name in data_arrays.NAMES:
         return data_arrays.describe(name, os.path.expanduser(path))
@@ -118,7 +119,7 @@ def load(
         filled anew at each epoch.
 
     Raises:
-      RequestError: what `describe` refuses, an unknown split, a limit beyond the split,
+      DataError: what `describe` refuses, an unknown split, a limit beyond the split,
         damaged files, or images of varying size with stored_size 0.
     """
     reader: Reader
@@ -153,7 +154,7 @@ def file_names(
       name, split, path, data_dir, limit, stored_size: as for `load`.
 
     Raises:
-      RequestError: what `load` refuses.
+      DataError: what `load` refuses.
       ValueError: there are none; `describe` says so beforehand.
     """
     if name == data_folder.NAME:

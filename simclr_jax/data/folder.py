@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, limited, no_split, one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.data.reader import Batch, Info, limited, no_split
+from simclr_jax.errors import DataError, one_line
 
 NAME = "folder"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
@@ -35,7 +35,7 @@ def describe(path: str) -> Info:
     """Splits, counts and classes of the folder; opens no image.
 
     Raises:
-      RequestError: there is no such folder, no image in it, or a class that `train`
+      DataError: there is no such folder, no image in it, or a class that `train`
         does not have.
     """
     splits = _splits(path)
@@ -48,11 +48,11 @@ def describe(path: str) -> Info:
 def _splits(path: str) -> dict[str, _Split]:
     """The folder's splits by name, in the order of `_shuffled`."""
     if not path:
-        raise RequestError("config.data.path: empty; 'folder' needs the path of one")
+        raise DataError("path", "empty; 'folder' needs the path of one")
     root = Path(path)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise RequestError(f"config.data.path: {path} {what}")
+        raise DataError("path", f"{path} {what}")
     if (root / "train").is_dir():
         folders = sorted(x.name for x in root.iterdir() if x.is_dir() and _seen(x.name))
         found = {name: _split(root, name) for name in folders}
@@ -61,9 +61,8 @@ def _splits(path: str) -> dict[str, _Split]:
         found = {"train": _Split(files, (None,) * len(files))}
     found = {name: split for name, split in found.items() if split.files}
     if not found:
-        raise RequestError(
-            f"config.data.path: no image file in {path}; they end in "
-            f"{', '.join(ENDINGS)}"
+        raise DataError(
+            "path", f"no image file in {path}; they end in {', '.join(ENDINGS)}"
         )
     return found
 
@@ -116,9 +115,10 @@ def _class_names(path: str) -> tuple[str, ...]:
     known = classes.get("train") or set().union(*classes.values())
     for name, there in classes.items():
         if there - known:
-            raise RequestError(
-                f"config.data.path: {path}/{name} has the class folder "
-                f"{min(there - known)!r}, which {path}/train lacks"
+            raise DataError(
+                "path",
+                f"{path}/{name} has the class folder "
+                f"{min(there - known)!r}, which {path}/train lacks",
             )
     return tuple(sorted(known))
 
@@ -140,7 +140,7 @@ class FolderReader:
         self.labels = np.array(
             [-1 if name is None else number[name] for name in classes], np.int32
         )[: self.num_examples]
-        self._damage: RequestError | None = None
+        self._damage: DataError | None = None
 
     def file_names(self) -> list[str]:
         """Without their folders, as published lists have them."""
@@ -187,9 +187,9 @@ class FolderReader:
         # Whatever Pillow's many decoders raise at damaged bytes.
         except Exception as error:
             # Through TensorFlow only the fact comes back.
-            self._damage = RequestError(
-                f"config.data.path: cannot read {file}: "
-                f"{one_line(str(error).replace(file, 'it'))}; repair it or take it away"
+            reason = one_line(str(error).replace(file, "it"))
+            self._damage = DataError(
+                "path", f"cannot read {file}: {reason}; repair it or take it away"
             )
             raise
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError
 
 
 def permuted(positions: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
@@ -34,7 +34,7 @@ def shuffled(
       An iterator of int32 [B].
 
     Raises:
-      RequestError: batch_size is not in 1..N.
+      DataError: batch_size is not in 1..N.
     """
     check_batch_size(batch_size, count)
     positions = np.arange(count, dtype=np.int32)
@@ -65,11 +65,11 @@ def endless(
 
 def check_batch_size(batch_size: int, count: int) -> None:
     if batch_size < 1:
-        raise RequestError(f"config.batch_size: {batch_size} is not at least 1")
+        raise DataError("batch_size", f"{batch_size} is not at least 1")
     if batch_size > count:
-        raise RequestError(
-            f"config.batch_size: {batch_size} is larger than the {count} training "
-            "images; lower it"
+        raise DataError(
+            "batch_size",
+            f"{batch_size} is larger than the {count} training images; lower it",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError
 
 # {"image" uint8 [B, H, W, C], "label" int32 [B], "index" int32 [B]}; with "dataset"
 # in place of "image" and "label" when resident; with "mask" bool [B] when `ordered`.
@@ -65,42 +65,36 @@ def stored_shape(info: Info, stored_size: int) -> tuple[int, int, int]:
     """(H, W, C) of the images a source will hold.
 
     Raises:
-      RequestError: stored_size is negative, or 0 for images without a common size.
+      DataError: stored_size is negative, or 0 for images without a common size.
     """
     height, width, channels = info.image_shape
     if stored_size < 0:
-        raise RequestError(f"config.data.stored_size: {stored_size} is negative")
+        raise DataError("stored_size", f"{stored_size} is negative")
     if stored_size:
         return stored_size, stored_size, channels
     if height is None or width is None:
-        raise RequestError(
-            f"config.data.stored_size: the images of {info.name} vary in size; set the "
-            "side in pixels to store them at, for example 256"
+        raise DataError(
+            "stored_size",
+            f"the images of {info.name} vary in size; set the "
+            "side in pixels to store them at, for example 256",
         )
     return height, width, channels
 
 
 def limited(count: int, limit: int, what: str) -> int:
-    """Number of examples under config.data.limit (0: all).
+    """Number of examples under a limit (0: all).
 
     Raises:
-      RequestError: the limit is negative or more than there are.
+      DataError: the limit is negative or more than there are.
     """
     if not 0 <= limit <= count:
-        raise RequestError(
-            f"config.data.limit: {limit} is not in 0..{count}, the examples of {what}; "
-            "0 takes all"
+        raise DataError(
+            "limit",
+            f"{limit} is not in 0..{count}, the examples of {what}; 0 takes all",
         )
     return limit or count
 
 
-def no_split(name: str, split: str, splits: object) -> RequestError:
+def no_split(name: str, split: str, splits: object) -> DataError:
     """The error for a split that the data set does not have."""
-    return RequestError(
-        f"config.data.*_split: {name} has no split {split!r}; it has {splits}"
-    )
-
-
-def one_line(error: object) -> str:
-    """An error's text on one line, cut to a readable length."""
-    return " ".join(str(error).split())[:200]
+    return DataError("split", f"{name} has no split {split!r}; it has {splits}")

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, limited, no_split, one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.data.reader import Batch, Info, limited, no_split
+from simclr_jax.errors import DataError, one_line
 
 _SHARDS_AT_ONCE = 16  # files mixed by a shuffled pass, as TFDS does
 _FETCH = 64  # records per random-access read
@@ -66,9 +66,10 @@ class TfdsReader:
         self._shards = _shards(instructions, self.num_examples)
         file_format = builder.info.file_format.value
         if file_format not in ("tfrecord", "array_record"):
-            raise RequestError(
-                f"config.data.data_dir: {info.name} is stored as {file_format}; "
-                "prepare it as tfrecord or array_record"
+            raise DataError(
+                "data_dir",
+                f"{info.name} is stored as {file_format}; "
+                "prepare it as tfrecord or array_record",
             )
         # With random access, None without.
         self._records: Any = (
@@ -207,7 +208,7 @@ class TfdsReader:
         }
 
     def _checked(self, dataset: Any, expected: int) -> Iterator[Any]:
-        """Numpy batches; damaged, missing or short files become a RequestError."""
+        """Numpy batches; damaged, missing or short files become a DataError."""
         seen = 0
         # Bound here: an iterator dropped at exit outlives TensorFlow's modules.
         damage = self._tf.errors.OpError
@@ -216,14 +217,16 @@ class TfdsReader:
                 seen += len(batch["index"] if isinstance(batch, dict) else batch)
                 yield batch
         except damage as error:
-            raise RequestError(
-                f"config.data.data_dir: cannot read {self._where}: "
-                f"{one_line(error.message.rpartition('}} ')[2])}"
+            raise DataError(
+                "data_dir",
+                f"cannot read {self._where}: "
+                f"{one_line(error.message.rpartition('}} ')[2])}",
             ) from error
         if seen != expected:
-            raise RequestError(
-                f"config.data.data_dir: {self._where} gave {seen} of the {expected} "
-                "examples that its dataset_info.json promises; copy it again"
+            raise DataError(
+                "data_dir",
+                f"{self._where} gave {seen} of the {expected} "
+                "examples that its dataset_info.json promises; copy it again",
             )
 
 

@@ -3,8 +3,9 @@
 Reads sizes and file headers, no images, and writes nothing.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from simclr_jax import checkpoint, data
@@ -12,7 +13,7 @@ from simclr_jax.config.fields import TEACHERS
 from simclr_jax.config.validate import Config, flatten
 from simclr_jax.data import label_file
 from simclr_jax.encoders import ResNet
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError, RequestError
 from simclr_jax.experiment.workdir import checkpoints, results
 from simclr_jax.heads import Projector
 
@@ -21,7 +22,45 @@ FROM_CHECKPOINT = ("knn", "probe", "finetune")
 # Stages that learn from the labels which `config.finetune` picks.
 FROM_LABELS = ("finetune", "distill")
 
+# The field of an argument of `simclr_jax.data`, where it is not config.data.ARGUMENT.
+_FIELDS = {
+    "split": "data.*_split",
+    "batch_size": "batch_size",
+    "label_file": "finetune.label_file",
+}
+# How to set what a message about another argument advises.
+_ADVICE = {
+    "`download=True`": "--config.data.download=True",
+    "`data_dir`": "--config.data.data_dir",
+    "`limit`": "config.data.limit",
+    "`label_fraction`": "config.finetune.label_fraction",
+}
 
+
+@contextlib.contextmanager
+def naming_fields(**fields: str) -> Iterator[None]:
+    """Turns a DataError into a RequestError that names the field of the config.
+
+    For a `with` block, or as a decorator.
+
+    Args:
+      fields: argument of `simclr_jax.data` -> field, where it is not the usual one.
+
+    Raises:
+      RequestError: the block raised a DataError.
+    """
+    try:
+        yield
+    except DataError as error:
+        usual = f"data.{error.argument}"
+        field = (_FIELDS | fields).get(error.argument, usual)
+        message = error.message
+        for argument, setting in _ADVICE.items():
+            message = message.replace(argument, setting)
+        raise RequestError(f"config.{field}: {message}") from error
+
+
+@naming_fields()
 def check(config: Config, workdir) -> data.Info:
     """Raises RequestError, naming the field, unless data and checkpoints fit.
 

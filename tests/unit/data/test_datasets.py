@@ -12,7 +12,7 @@ import pytest
 from tiny_tfds import FORMATS, SIZE, constant, numbers, taken, write_tfds
 
 from simclr_jax import data
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError
 
 TRAIN, TEST = 40, 13
 
@@ -234,5 +234,5 @@ def test_large_sets_stream_and_their_small_subsets_do_not(folders):
 
 @pytest.mark.parametrize("batch_size", [0, TRAIN + 1])
 def test_batch_size_must_fit(opened, batch_size):
-    with pytest.raises(RequestError, match=rf"^config\.batch_size: {batch_size} "):
+    with pytest.raises(DataError, match=rf"^batch_size: {batch_size} "):
         opened("train").batches(batch_size, seed=(0,))

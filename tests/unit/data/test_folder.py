@@ -11,7 +11,7 @@ from tiny import ROOT, launch, squares
 from simclr_jax import data
 from simclr_jax.data import folder as data_folder
 from simclr_jax.data import tfds as data_tfds
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError
 
 
 def write(path, image=None, **options):
@@ -86,20 +86,20 @@ def test_links_are_followed_once(tmp_path):
 
 
 def refused(path, message, **options):
-    with pytest.raises(RequestError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load(path, **options)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_wrong_is_one_line_that_names_the_field(classes, tmp_path):
-    refused("", r"^config\.data\.path: empty")
-    refused(tmp_path / "none", r"^config\.data\.path: .*/none does not exist")
+    refused("", r"^path: empty")
+    refused(tmp_path / "none", r"^path: .*/none does not exist")
     refused(classes / "train/cat/0.png", "0.png is not a folder")
     (tmp_path / "void").mkdir()
     refused(tmp_path / "void", r"no image file in .*/void; they end in \.jpg")
-    refused(classes, r"config\.data\.stored_size: .* vary in size", stored_size=0)
+    refused(classes, r"stored_size: .* vary in size", stored_size=0)
     refused(classes, "no split 'val'; it has test, train, unlabelled", split="val")
-    refused(classes, r"config\.data\.limit: 13 is not in 0\.\.12", limit=13)
+    refused(classes, r"limit: 13 is not in 0\.\.12", limit=13)
     write(classes / "test" / "Cat" / "0.png")
     data_folder._splits.cache_clear()
     refused(classes, r"/test has the class folder 'Cat', which .*/train lacks")
@@ -116,8 +116,8 @@ def test_a_damaged_file_is_named(tmp_path, damage, streaming):
     file.write_bytes(
         {"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello"}[damage]
     )
-    message = rf"^config\.data\.path: cannot read {re.escape(str(file))}: .*; repair it"
-    with pytest.raises(RequestError, match=message) as caught:
+    message = rf"^path: cannot read {re.escape(str(file))}: .*; repair it"
+    with pytest.raises(DataError, match=message) as caught:
         list(load(tmp_path, streaming=streaming).ordered(2))
     assert "\n" not in str(caught.value)
 

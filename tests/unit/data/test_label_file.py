@@ -17,7 +17,7 @@ from tiny_tfds import FORMATS, constant, numbers, write_tfds
 from simclr_jax import data
 from simclr_jax.data import label_file
 from simclr_jax.data import tfds as data_tfds
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError, RequestError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import classify, distill
 from simclr_jax.stages import run as stages
@@ -121,7 +121,7 @@ def test_the_limit_cuts_what_may_be_listed(folders, tmp_path):
     assert experiment(config).images.label_fraction("finetune") == 4 / 8
     config.data.limit = 4
     message = rf"2 of the 4 images .*listed\.txt .*, first {stored[4]};"
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(DataError, match=message):
         experiment(config).images.labelled("finetune")
     # It is of the pretraining images: where those are another split, all may be.
     config.data.pretrain_split = "test"
@@ -248,8 +248,8 @@ def test_names_must_tell_images_apart_and_labels_be_there(tmp_path):
     labels = np.array([5, 6, 7, 8])
     found = label_file.positions(str(path), ["a", "b", "c", "d"], labels)
     np.testing.assert_array_equal(found, [0, 2])
-    with pytest.raises(RequestError, match="3 training images bear the 2 names"):
+    with pytest.raises(DataError, match="3 training images bear the 2 names"):
         label_file.positions(str(path), ["a", "b", "c", "c"], labels)
     labels[2] = -1
-    with pytest.raises(RequestError, match=r"1 of the images .* no label .*, c first;"):
+    with pytest.raises(DataError, match=r"1 of the images .* no label .*, c first;"):
         label_file.positions(str(path), ["a", "b", "c", "d"], labels)
