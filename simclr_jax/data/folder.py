@@ -5,7 +5,7 @@
     PATH/SPLIT/*.jpg           split SPLIT without labels, as `unlabelled`
 
 Pillow decodes, since it knows what cameras and phones write; tf.data runs it in
-parallel. TensorFlow itself comes as an argument: only `simclr_jax.data` imports it.
+parallel.
 """
 
 import functools
@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simclr_jax.data._tensorflow import tensorflow
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, limited, no_split
+from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
 from simclr_jax.errors import DataError, one_line
 
 NAME = "folder"
@@ -31,22 +32,40 @@ class _Split(NamedTuple):
     classes: tuple[str | None, ...]  # of each file
 
 
-def describe(path: str) -> Info:
-    """Splits, counts and classes of the folder; opens no image.
+class FolderDataset:
+    """The folder at `path`; opens no image. See reader.Dataset.
 
     Raises:
-      DataError: there is no such folder, no image in it, or a class that `train`
-        does not have.
+      DataError: there is no such folder, no image in it, or a class that `train` does
+        not have.
     """
-    splits = _splits(path)
-    names = _class_names(path)
-    counts = {name: len(split.files) for name, split in splits.items()}
-    return Info(NAME, counts, len(names), names, (None, None, 3), file_names=True)
+
+    def __init__(self, name: str, path: str):
+        counts = {split: len(found.files) for split, found in _splits(path).items()}
+        names = _class_names(path)
+        self._path = path
+        self.info = Info(
+            name, counts, len(names), names, (None, None, 3), file_names=True
+        )
+
+    def reader(
+        self,
+        split: str,
+        *,
+        limit: int = 0,
+        stored_size: int = 0,
+        shuffle_buffer: int = 0,
+    ) -> "FolderReader":
+        """See reader.Dataset."""
+        check_split(self.info, split)
+        size, _, _ = stored_shape(self.info, stored_size)
+        count = limited(self.info.num_examples[split], limit, f"{NAME} {split}")
+        return FolderReader(self._path, split, self.info.class_names, size, count)
 
 
 @functools.cache
 def _splits(path: str) -> dict[str, _Split]:
-    """The folder's splits by name, in the order of `_shuffled`."""
+    """The folder's splits by name, files in the order of `_files`."""
     if not path:
         raise DataError("path", "empty; 'folder' needs the path of one")
     root = Path(path)
@@ -117,30 +136,26 @@ def _class_names(path: str) -> tuple[str, ...]:
         if there - known:
             raise DataError(
                 "path",
-                f"{path}/{name} has the class folder "
-                f"{min(there - known)!r}, which {path}/train lacks",
+                f"{path}/{name} has the class folder {min(there - known)!r}, which "
+                f"{path}/train lacks",
             )
     return tuple(sorted(known))
 
 
 class FolderReader:
-    """One split of a folder, or its first `limit` images; see reader.Reader."""
+    """The first `count` images of a split, in squares of `size`; see reader.Reader."""
 
-    def __init__(self, tf: Any, path: str, split: str, *, size: int, limit: int):
-        splits = _splits(path)
-        if split not in splits:
-            raise no_split(NAME, split, ", ".join(splits))
-        self.class_names = _class_names(path)
+    def __init__(
+        self, path: str, split: str, class_names: tuple[str, ...], size: int, count: int
+    ):
+        found = _splits(path)[split]
+        number = {name: i for i, name in enumerate(class_names)} | {None: -1}
+        self._path, self._files = path, found.files[:count]
+        self.num_examples, self.class_names = count, class_names
         self.image_shape = (size, size, 3)
-        files, classes = splits[split]
-        self.num_examples = limited(len(files), limit, f"{path} {split}")
-        self._tf, self._path = tf, path
-        self._files = files[: self.num_examples]
-        number = {name: i for i, name in enumerate(self.class_names)}
-        self.labels = np.array(
-            [-1 if name is None else number[name] for name in classes], np.int32
-        )[: self.num_examples]
+        self.labels = np.array([number[x] for x in found.classes[:count]], np.int32)
         self._damage: DataError | None = None
+        self._tf = tensorflow()
 
     def file_names(self) -> list[str]:
         """Without their folders, as published lists have them."""

@@ -36,7 +36,7 @@ def shuffled(
     Raises:
       DataError: batch_size is not in 1..N.
     """
-    check_batch_size(batch_size, count)
+    check_batch_size(batch_size, count, "training images")
     positions = np.arange(count, dtype=np.int32)
     return endless(
         lambda epoch, first: slices(
@@ -63,13 +63,17 @@ def endless(
         epoch, first = epoch + 1, 0
 
 
-def check_batch_size(batch_size: int, count: int) -> None:
+def check_batch_size(batch_size: int, count: int, what: str) -> None:
+    """Raises DataError unless `count` examples make a batch.
+
+    Args:
+      what: what there are `count` of, for the message: "training images".
+    """
     if batch_size < 1:
         raise DataError("batch_size", f"{batch_size} is not at least 1")
     if batch_size > count:
         raise DataError(
-            "batch_size",
-            f"{batch_size} is larger than the {count} training images; lower it",
+            "batch_size", f"{batch_size} is larger than the {count} {what}; lower it"
         )
 
 

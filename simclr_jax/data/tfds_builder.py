@@ -2,40 +2,66 @@
 
 import difflib
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from simclr_jax.data import arrays as data_arrays
-from simclr_jax.data import folder as data_folder
+from simclr_jax.data import arrays, folder
+from simclr_jax.data._tensorflow import tensorflow
 from simclr_jax.data.reader import Info
+from simclr_jax.data.tfds import TfdsReader
 from simclr_jax.errors import DataError, install, one_line
 
 
-def prepared(
-    name: str, data_dir: str, *, download: bool, tensorflow: Callable[[], Any]
-) -> Any:
-    """The tfds builder of a data set that is all on disk, fetched if allowed.
+class TfdsDataset:
+    """A prepared data set of TFDS; see reader.Dataset.
 
     Args:
-      tensorflow: imports it, which only preparing needs.
+      name: TFDS's, as "cifar10" or "cifar10:3.0.2".
+      data_dir: TFDS's folder, "" for its default.
+      download: fetch and prepare what is missing.
 
     Raises:
-      DataError: there is no such data set, here or at all, or not all of it.
+      DataError: there is no such data set, here or at all, not all of it, or it has no
+        images.
     """
-    builder = _builder(name, data_dir)
-    if download and not builder.info.splits:
-        tensorflow()
-        try:
-            builder.download_and_prepare()
-        # Whatever a data set's own script raises: no network, no space, no checksum.
-        except Exception as error:
-            raise DataError(
-                "download", f"preparing {name} failed: {one_line(error)}"
-            ) from error
-    _require_complete(builder, name)
-    return builder
+
+    def __init__(self, name: str, data_dir: str, *, download: bool):
+        self._builder = _builder(name, data_dir)
+        if download and not self._builder.info.splits:
+            _prepare(self._builder, name)
+        _require_complete(self._builder, name)
+        self.info = info(self._builder, name)
+
+    def reader(
+        self,
+        split: str,
+        *,
+        limit: int = 0,
+        stored_size: int = 0,
+        shuffle_buffer: int = 50_000,
+    ) -> TfdsReader:
+        """See reader.Dataset."""
+        return TfdsReader(
+            self._builder,
+            self.info,
+            split,
+            limit=limit,
+            stored_size=stored_size,
+            shuffle_buffer=shuffle_buffer,
+        )
+
+
+def _prepare(builder: Any, name: str) -> None:
+    """Downloads a data set, and writes it as TFDS does."""
+    tensorflow()
+    try:
+        builder.download_and_prepare()
+    # Whatever a data set's own script raises: no network, no space, no checksum.
+    except Exception as error:
+        raise DataError(
+            "download", f"preparing {name} failed: {one_line(error)}"
+        ) from error
 
 
 def _builder(name: str, data_dir: str) -> Any:
@@ -45,19 +71,19 @@ def _builder(name: str, data_dir: str) -> Any:
     except ImportError as error:
         raise DataError(
             "name",
-            f"{name!r} is read with tensorflow-datasets, which does "
-            f"not import ({one_line(error)}); {install('train')}",
+            f"{name!r} is read with tensorflow-datasets, which does not import "
+            f"({one_line(error)}); {install('train')}",
         ) from error
     try:
-        return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
+        return tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
-        known = (*data_arrays.NAMES, data_folder.NAME)
+        known = (*arrays.NAMES, folder.NAME)
         names = [*known, *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name, names, n=3)
         raise DataError(
             "name",
-            f"{name!r} is neither {' nor '.join(known)} nor a TFDS "
-            f"data set; {'did you mean ' + ' or '.join(near) if near else 'misspelt'}?",
+            f"{name!r} is neither {' nor '.join(known)} nor a TFDS data set; "
+            f"{'did you mean ' + ' or '.join(near) if near else 'misspelt'}?",
         ) from error
     # Wrong versions and configs come as AssertionError, ValueError and others.
     except Exception as error:
@@ -68,8 +94,8 @@ def _builder(name: str, data_dir: str) -> Any:
 def _require_complete(builder: Any, name: str) -> None:
     """Refuses a data set that is not on this disk, or not all of it."""
     cure = (
-        "run once with `download=True` on a machine with network, or point "
-        "`data_dir` at the TFDS folder of an existing copy"
+        "run once with `download=True` on a machine with network, or point `data_dir` "
+        "at the TFDS folder of an existing copy"
     )
     if not builder.info.splits:
         raise DataError("data_dir", f"no {name} in {builder.data_path}; {cure}")
@@ -79,9 +105,8 @@ def _require_complete(builder: Any, name: str) -> None:
             if os.path.basename(file) not in present:
                 raise DataError(
                     "data_dir",
-                    f"{name} lacks the file {file} in "
-                    f"{builder.data_path}; copy it again, or delete that folder and "
-                    f"{cure}",
+                    f"{name} lacks the file {file} in {builder.data_path}; copy it "
+                    f"again, or delete that folder and {cure}",
                 )
 
 

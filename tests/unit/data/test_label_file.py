@@ -16,7 +16,7 @@ from tiny_tfds import FORMATS, constant, numbers, write_tfds
 
 from simclr_jax import data
 from simclr_jax.data import label_file
-from simclr_jax.data import tfds as data_tfds
+from simclr_jax.data.tfds import TfdsReader
 from simclr_jax.errors import DataError, RequestError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import classify, distill
@@ -108,7 +108,7 @@ def test_names_are_in_stored_order_and_cost_no_decoding(folders, kind, monkeypat
     def decode(*_):
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr(data_tfds.TfdsReader, "_decode", decode)
+    monkeypatch.setattr(TfdsReader, "_decode", decode)
     assert data.file_names("tiny", "train", **where) == expected
     assert data.file_names("tiny", "train", limit=7, **where) == expected[:7]
 
@@ -132,7 +132,7 @@ def test_without_a_list_no_names_are_read(folders, monkeypatch):
     def names(*_, **__):
         raise AssertionError("names were read")
 
-    monkeypatch.setattr(data, "file_names", names)
+    monkeypatch.setattr(TfdsReader, "file_names", names)
     source = experiment(settings(folders["tfrecord"], "")).images.labelled("finetune")
     np.testing.assert_array_equal(np.bincount(source.labels), [2] * 10)
 

@@ -1,4 +1,4 @@
-"""Tests for data_tfds.py, and data.py over TFDS: sizes, labels, damaged files."""
+"""Data sets of TFDS: sizes, labels, what is missing or damaged."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from tiny import ROOT
 from tiny_tfds import FORMATS, SIZE, constant, taken, write_tfds
 
 from simclr_jax import data
-from simclr_jax.data import tfds as data_tfds
-from simclr_jax.data import tfds_builder as data_builder
+from simclr_jax.data import tfds_builder
+from simclr_jax.data._tensorflow import resized
 from simclr_jax.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_resizing_averages_and_rounds():
     # triangle of a 4-fold reduction gives any column 203 / 4 = 50.75 inside.
     image = np.zeros((32, 32, 1), np.uint8)
     image[:, ::4] = 203
-    small = data_tfds.resized(data.tensorflow(), image, 8).numpy()
+    small = resized(image, 8).numpy()
     assert small.dtype == np.uint8
     np.testing.assert_array_equal(small[:, 1:7], np.full((8, 6, 1), 51))
 
@@ -94,7 +94,7 @@ def test_data_without_images_or_classes_are_refused():
     ):
         info = SimpleNamespace(features=features.FeaturesDict(fields), splits={})
         with pytest.raises(DataError, match=rf"^name: .*{message}"):
-            data_builder.info(SimpleNamespace(info=info), "tiny")
+            tfds_builder.info(SimpleNamespace(info=info), "tiny")
 
 
 def test_download_happens_on_request_only(tmp_path):
