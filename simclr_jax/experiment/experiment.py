@@ -17,10 +17,9 @@ from simclr_jax import augment, checkpoint, data, methods
 from simclr_jax import evaluation as evaluate
 from simclr_jax.config.validate import Config, method_options
 from simclr_jax.encoders import ResNet
-from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore as restored
 from simclr_jax.experiment.images import Images
-from simclr_jax.experiment.preflight import pretraining_images
+from simclr_jax.experiment.preflight import check_batch, pretraining_images
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Predictor, Projector
 from simclr_jax.signals import check_stop
@@ -73,14 +72,9 @@ class Experiment:
 
     def plan(self, stage: str, num_examples: int) -> tuple[Plan, int]:
         """`(plan, total steps)` for the stage's epochs over `num_examples`."""
+        check_batch(self.config, stage, num_examples)
         section = self._section(stage)
         per_epoch = num_examples // section.batch_size
-        if not per_epoch:
-            where = "" if stage == "pretrain" else f"{stage}."
-            raise RequestError(
-                f"config.{where}batch_size: {section.batch_size} is larger than the "
-                f"{num_examples} images that {stage} trains on; lower it"
-            )
         total = per_epoch * section.epochs
         limit = self.config.max_steps
         plan = Plan(

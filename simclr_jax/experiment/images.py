@@ -10,6 +10,21 @@ from simclr_jax.data import label_file
 from simclr_jax.errors import RequestError
 
 
+def open_dataset(config: Config) -> data.Dataset:
+    """The data set that a recipe names.
+
+    Raises:
+      DataError: see `data.open_dataset`.
+    """
+    fields = config.data
+    return data.open_dataset(
+        fields.name,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        download=fields.download,
+    )
+
+
 class Images:
     """The splits that a recipe names, each loaded when first asked for.
 
@@ -71,7 +86,7 @@ class Images:
           section: "probe", or "finetune", which is distillation's too.
 
         Raises:
-          RequestError: see `label_file.positions`.
+          DataError: see `label_file.positions`.
         """
         fields = self._config[section]
         if fields.get("label_file"):
@@ -86,14 +101,7 @@ class Images:
     @cached_property
     def _listed(self) -> np.ndarray:
         fields = self._config.data
-        stored = data.file_names(
-            fields.name,
-            fields.train_split,
-            path=fields.path,
-            data_dir=fields.data_dir,
-            limit=self._train_limit,
-            stored_size=fields.stored_size,
-        )
+        stored = self._reader(fields.train_split, self._train_limit).file_names()
         path = self._config.finetune.label_file
         return label_file.positions(path, stored, self.train.labels)
 
@@ -106,14 +114,15 @@ class Images:
 
     def _load(self, split: str, limit: int) -> data.Source:
         fields = self._config.data
-        return data.load(
-            fields.name,
-            split,
-            path=fields.path,
-            data_dir=fields.data_dir,
-            download=fields.download,
-            limit=limit,
-            stored_size=fields.stored_size,
-            streaming=fields.streaming,
-            device_limit_gb=fields.device_limit_gb,
+        return data.make_source(
+            self._reader(split, limit),
+            device_limit_gb=0.0 if fields.streaming else fields.device_limit_gb,
         )
+
+    def _reader(self, split: str, limit: int) -> data.Reader:
+        size = self._config.data.stored_size
+        return self._dataset.reader(split, limit=limit, stored_size=size)
+
+    @cached_property
+    def _dataset(self) -> data.Dataset:
+        return open_dataset(self._config)

@@ -31,6 +31,7 @@ _STAGES: dict[str, Stage] = {
 }
 
 
+@preflight.naming_fields()  # a stream can fail in the middle of training
 def run(config: Config, path: str) -> None:
     """Runs `config.stages` in the workdir `path`; see launch.py for the exit codes.
 

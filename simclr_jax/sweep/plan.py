@@ -33,8 +33,7 @@ from typing import Any, NamedTuple
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.fields import RULES, STAGES
 from simclr_jax.config.validate import Config
-from simclr_jax.data.reader import one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
 
