@@ -104,13 +104,11 @@ def stop_at_once() -> None:
 
 def run(config, workdir: str) -> None:
     """Checks the request, then runs the stages that are not done yet."""
-    from configs import common
     from simclr_jax.config import validate as config_lib
     from simclr_jax.experiment import workdir as workdir_lib
 
-    known = common.get_config()
-    config_lib.validate(config, known)
-    workdir_lib.check(workdir, config, known)
+    config_lib.validate(config)
+    workdir_lib.check(workdir, config)
 
     from simclr_jax.stages import run as stages
 
@@ -119,7 +117,6 @@ def run(config, workdir: str) -> None:
 
 def run_sweep(request: "Request", argv: list[str]) -> None:
     """Checks all points of the recipe's sweep, then runs or collects them."""
-    from configs import common
     from simclr_jax.errors import RequestError
     from simclr_jax.sweep import plan as sweep_plan
     from simclr_jax.sweep import results as sweep_results
@@ -134,9 +131,7 @@ def run_sweep(request: "Request", argv: list[str]) -> None:
             f"{len(points) - 1}: {len(rows.rows)} rows with the first seed, then with "
             "the next"
         )
-    sweep_plan.check(
-        rows, points, argv[1:], common.get_config(), to_run=not request.table
-    )
+    sweep_plan.check(rows, points, argv[1:], to_run=not request.table)
     if request.table:
         print(sweep_results.collect(rows, points, request.workdir))
     elif request.index is None:
@@ -147,12 +142,11 @@ def run_sweep(request: "Request", argv: list[str]) -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    from configs import common
     from simclr_jax.config import command_line
     from simclr_jax.errors import DivergedError, FailedError, RequestError, StoppedError
 
     try:
-        request = command_line.parse(argv, common.get_config(), __doc__ or "")
+        request = command_line.parse(argv, __doc__ or "")
         if request.sweep:
             run_sweep(request, argv)
         else:

@@ -1,4 +1,4 @@
-"""The rule that each field of `configs/common.py` must keep on its own.
+"""The rule that each field of `defaults.py` must keep on its own.
 
 What depends on two fields at once is in `validate.py`.
 """

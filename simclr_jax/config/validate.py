@@ -1,6 +1,6 @@
 """Checks a recipe before anything is computed or written.
 
-Every field of `configs/common.py` has its rule in `fields.RULES`; what depends on two
+Every field of `defaults.py` has its rule in `fields.RULES`; what depends on two
 fields at once is here. A message names the field, the value and what would be accepted.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from simclr_jax import heads, methods
+from simclr_jax.config import defaults
 from simclr_jax.config.fields import RULES
 from simclr_jax.errors import RequestError
 
@@ -55,16 +56,12 @@ def similar(path: str, paths: Iterable[str]) -> str:
     return f"; did you mean {min(near, key=len)}?" if near else ""
 
 
-def validate(config: Config, known: Config) -> None:
-    """Raises RequestError, naming the field, unless `config` can be run.
-
-    Args:
-      known: configs/common.py's, which has every field there is.
-    """
-    fields = dict(flatten(known))
+def validate(config: Config) -> None:
+    """Raises RequestError, naming the field, unless `config` can be run."""
+    fields = dict(flatten(defaults.get_config()))
     given = [path for path, _ in flatten(config)]
     for path in given:
-        # A recipe may set options of a method that common.py knows nothing of.
+        # A recipe may set options of a method that the defaults know nothing of.
         if path not in fields and not path.startswith("method."):
             raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
     for path in fields:
@@ -204,9 +201,7 @@ def to_json(config: Config) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def same_recipe(
-    old: dict[str, Any], config: Config, where: str, known: Config | None = None
-) -> None:
+def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
     """Raises RequestError if a workdir made by `old` can't be continued by `config`.
 
     A field that is younger than the workdir must have its default: that it does what
@@ -215,15 +210,14 @@ def same_recipe(
     Args:
       old: the workdir's config.json.
       where: the workdir, for the message.
-      known: configs/common.py's, for the defaults; without it such fields are free.
     """
     made = dict(flatten(ConfigDict(old)))
     # Through JSON, so that tuples compare with the lists they became.
-    asked, defaults = (
+    asked, default = (
         dict(flatten(ConfigDict(json.loads(to_json(fields)))))
-        for fields in (config, known or config)
+        for fields in (config, defaults.get_config())
     )
-    made = defaults | made
+    made = default | made
     for path in sorted(made.keys() | asked.keys()):
         if path.startswith(_FREE):
             continue

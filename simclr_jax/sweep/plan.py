@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simclr_jax.config import defaults
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.fields import RULES, STAGES
 from simclr_jax.config.validate import Config
@@ -200,7 +201,6 @@ def check(
     sweep: Sweep,
     found: Sequence[Point],
     flags: Sequence[str],
-    known: Config,
     *,
     to_run: bool,
 ) -> None:
@@ -208,7 +208,6 @@ def check(
 
     Args:
       flags: the command line; a field that a row sets can't be set there as well.
-      known: configs/common.py's.
       to_run: else the points are only to be collected, which takes no data.
     """
     for flag in flags:
@@ -220,9 +219,8 @@ def check(
             raise RequestError(f"config.{path}: {by} sets it; leave it out")
     seen: set[str] = set()
     stage = sweep.score.partition(".")[0]
-    sweep_chart.check(
-        sweep.chart, sweep.rows, [path for path, _ in config_lib.flatten(known)]
-    )
+    fields = [path for path, _ in config_lib.flatten(defaults.get_config())]
+    sweep_chart.check(sweep.chart, sweep.rows, fields)
     for point in found:
         if (point.path.parents[1] / "config.json").exists():
             raise RequestError(
@@ -230,11 +228,11 @@ def check(
                 "needs another folder"
             )
         try:
-            workdir_lib.check(point.path, point.config, known)
+            workdir_lib.check(point.path, point.config)
             if point.row in seen:  # its seeds differ in nothing that is checked
                 continue
             seen.add(point.row)
-            config_lib.validate(point.config, known)
+            config_lib.validate(point.config)
             if not to_run:
                 continue
             if stage not in point.config.stages:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from tiny import ROOT, launch, recipe, write_npz
 
-from configs import common
 from simclr_jax.config import command_line
 from simclr_jax.errors import RequestError
 
@@ -423,14 +422,13 @@ def test_a_recipe_anywhere(tmp_path):
     folder.mkdir()
     path = folder / "one of mine.py"
     path.write_text((ROOT / "configs/cifar10.py").read_text())
-    known = common.get_config()
     for given in ([f"--config={path}:resnet18"], ["--config", f"{path}:resnet18"]):
-        request = command_line.parse(["launch.py", *given, "--workdir=a b"], known)
+        request = command_line.parse(["launch.py", *given, "--workdir=a b"])
         assert request.config.encoder.depth == 18
         assert request.recipe == f"{path}:resnet18"
     for given in (["--config="], ["--config", ""]):
         with pytest.raises(RequestError, match=r"^--config: no recipe ''; see configs"):
-            command_line.parse(["launch.py", *given, "--workdir=a"], known)
+            command_line.parse(["launch.py", *given, "--workdir=a"])
 
 
 def test_a_python_without_the_packages_is_told_so():
