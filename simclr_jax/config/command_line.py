@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from simclr_jax.config import defaults
 from simclr_jax.config import validate as config_lib
+from simclr_jax.config.fields import every_field, similar
 from simclr_jax.errors import RequestError
 
 
@@ -102,7 +102,7 @@ def _recipes(argv: list[str]) -> Iterator[str]:
 
 def _explain(error: Exception, argv: list[str]) -> str:
     """One line that names the flag, of whatever absl or the recipe raised."""
-    fields = [path for path, _ in config_lib.flatten(defaults.get_config())]
+    fields = every_field()
     # config_flags wraps what a recipe raises in the text of its traceback.
     text = str(error).strip()
     text = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())
@@ -113,7 +113,7 @@ def _explain(error: Exception, argv: list[str]) -> str:
         # The error names a section or a leaf, whichever is not there.
         lacking = isinstance(error, AttributeError | KeyError) and path not in fields
         if lacking and any(re.search(rf"\b{x}\b", text) for x in path.split(".")):
-            return f"{field}: no such field{config_lib.similar(path, fields)}"
+            return f"{field}: no such field{similar(path, fields)}"
         if field in text or (
             isinstance(error, TypeError | ValueError) and (value and value in text)
         ):
@@ -124,7 +124,7 @@ def _explain(error: Exception, argv: list[str]) -> str:
 def _with_dashes(word: str) -> str:
     """What `lr=3` was probably meant to be."""
     name, equals, value = word.partition("=")
-    fields = [path for path, _ in config_lib.flatten(defaults.get_config())]
+    fields = every_field()
     meant = [path for path in fields if f".{path}".endswith(f".{name}")]
     shortest = min(meant, key=len, default="")
     return f"; write --config.{shortest}={value}" if equals and meant else ""

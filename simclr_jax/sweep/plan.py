@@ -29,9 +29,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simclr_jax.config import defaults
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import RULES, STAGES
+from simclr_jax.config.fields import every_field
+from simclr_jax.config.rules import RULES, STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.data.reader import one_line
 from simclr_jax.errors import RequestError
@@ -219,8 +219,7 @@ def check(
             raise RequestError(f"config.{path}: {by} sets it; leave it out")
     seen: set[str] = set()
     stage = sweep.score.partition(".")[0]
-    fields = [path for path, _ in config_lib.flatten(defaults.get_config())]
-    sweep_chart.check(sweep.chart, sweep.rows, fields)
+    sweep_chart.check(sweep.chart, sweep.rows, every_field())
     for point in found:
         if (point.path.parents[1] / "config.json").exists():
             raise RequestError(

@@ -14,7 +14,7 @@ from configs import common
 from simclr_jax import augment, data
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.command_line import parse
-from simclr_jax.config.fields import RULES
+from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment, view
 from simclr_jax.experiment.restore import matching
