@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from simclr_jax import checkpoint, data
-from simclr_jax.config.fields import TEACHERS
+from simclr_jax.config.rules import TEACHERS
 from simclr_jax.config.validate import Config, flatten
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size

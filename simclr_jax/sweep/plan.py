@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import RULES, STAGES
+from simclr_jax.config.fields import every_field
+from simclr_jax.config.rules import RULES, STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment import workdir as workdir_lib
@@ -222,7 +223,6 @@ def check(
     sweep: Sweep,
     found: Sequence[Point],
     flags: Sequence[str],
-    known: Config,
     *,
     to_run: bool,
 ) -> None:
@@ -230,7 +230,6 @@ def check(
 
     Args:
       flags: the command line; a field that a row sets can't be set there as well.
-      known: configs/common.py's.
       to_run: else the points are only to be collected, which takes no data.
     """
     for flag in flags:
@@ -241,9 +240,7 @@ def check(
             by = f"row {rows[0]!r}" if rows else "--seeds"
             raise RequestError(f"config.{path}: {by} sets it; leave it out")
     seen: set[str] = set()
-    sweep_chart.check(
-        sweep.chart, sweep.rows, [path for path, _ in config_lib.flatten(known)]
-    )
+    sweep_chart.check(sweep.chart, sweep.rows, every_field())
     for point in found:
         if (point.path.parents[1] / "config.json").exists():
             raise RequestError(
@@ -251,11 +248,11 @@ def check(
                 "needs another folder"
             )
         try:
-            workdir_lib.check(point.path, point.config, known)
+            workdir_lib.check(point.path, point.config)
             if point.row in seen:  # its seeds differ in nothing that is checked
                 continue
             seen.add(point.row)
-            config_lib.validate(point.config, known)
+            config_lib.validate(point.config)
             if to_run:
                 _check_run(sweep, point)
         except RequestError as error:

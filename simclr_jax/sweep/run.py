@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from simclr_jax.errors import FailedError
+from simclr_jax.config.command_line import Request
+from simclr_jax.errors import FailedError, RequestError
 from simclr_jax.signals import check_stop, stop_requested, stop_with
+from simclr_jax.sweep import plan
 from simclr_jax.sweep.plan import Point, Sweep
 from simclr_jax.sweep.results import collect, results
 from simclr_jax.training.progress import duration
@@ -195,3 +197,32 @@ def _wait_for(point: Point) -> None:
                     _say(f"another run is using {point.path}; waiting for it")
                     said = True
         time.sleep(0.5)
+
+
+def run_request(request: Request, argv: list[str]) -> None:
+    """Checks all points of the recipe's sweep, then runs or collects them.
+
+    Args:
+      request: the parsed command line, which has `--sweep`.
+      argv: the command line itself, with the script's path first.
+
+    Raises:
+      RequestError: the recipe's sweep, a point of it or `--index` is wrong.
+      FailedError, StoppedError: as `run`.
+    """
+    sweep = plan.load(request.recipe)
+    seeds = plan.seeds_of(request.seeds)
+    found = plan.points(sweep, request.config, seeds, request.workdir)
+    if request.index is not None and not 0 <= request.index < len(found):
+        raise RequestError(
+            f"--index: {request.index} is not one of the {len(found)} points, 0 to "
+            f"{len(found) - 1}: {len(sweep.rows)} rows with the first seed, then with "
+            "the next"
+        )
+    plan.check(sweep, found, argv[1:], to_run=not request.table)
+    if request.table:
+        print(collect(sweep, found, request.workdir))
+    elif request.index is None:
+        run(sweep, found, request.workdir, argv)
+    else:
+        run_one(found, request.index)

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "simclr_jax"
 
 # From top to bottom; rooms of one line do not know each other.
 LAYERS = (
-    ("launch", "startup"),
+    ("launch",),
+    ("startup",),
     ("sweep",),
     ("stages",),
     ("report",),
