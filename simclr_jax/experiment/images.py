@@ -117,3 +117,10 @@ class Images:
             streaming=fields.streaming,
             device_limit_gb=fields.device_limit_gb,
         )
+
+
+def pretraining_images(config: Config, info: data.Info) -> int:
+    """How many images the run pretrains on."""
+    fields = config.data
+    split = fields.pretrain_split or fields.train_split
+    return fields.limit or info.num_examples[split]

@@ -8,7 +8,7 @@ import numpy as np
 
 from simclr_jax import checkpoint, data
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.preflight import pretraining_folder
+from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.report import figures, gallery, pictures
 
 _QUERIES = 12  # test images whose neighbours are shown

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import RULES, STAGES
+from simclr_jax.config.fields import RULES
+from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.data.reader import one_line
 from simclr_jax.errors import RequestError
