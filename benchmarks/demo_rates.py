@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from configs import demo  # noqa: E402
+from simclr_jax.config.stages import stream  # noqa: E402
 from simclr_jax.data import balanced_subset, open_dataset  # noqa: E402
-from simclr_jax.experiment.experiment import STREAMS  # noqa: E402
 
 DEMO_SEEDS = (0, 1, 2)
 SEEDS = (100, 101, 102)
@@ -44,7 +44,7 @@ def study_data(path: Path) -> None:
         for index in balanced_subset(
             reader.labels,
             config.finetune.label_fraction,
-            seed=(seed, STREAMS["labels"]),
+            seed=(seed, stream("labels")),
             num_classes=10,
         )
     }

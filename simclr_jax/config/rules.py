@@ -9,21 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from simclr_jax import encoders, heads, methods
+from simclr_jax.config.stages import STAGES, teachers
 from simclr_jax.methods import byol, moco
 from simclr_jax.training import optimizers as optim
 
-# Stages that train or evaluate, by name; launch.py runs them in config.stages' order.
-STAGES = (
-    "pretrain",
-    "knn",
-    "probe",
-    "finetune",
-    "supervised",
-    "distill",
-    "report",
-)
-# Stages whose network can teach, and the variant of it that does.
-TEACHERS = {"finetune": "pretrained", "supervised": "random_init", "distill": "student"}
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 # A rule gets a field's value and says what would be accepted, or None if it is fine.
@@ -193,7 +182,7 @@ RULES: dict[str, Rule] = {
     **_under("finetune.augment", _VIEW),
     **_under("supervised", _trained_stage()),
     **_under("supervised.augment", _VIEW),
-    "distill.teacher_stage": one_of(tuple(TEACHERS)),
+    "distill.teacher_stage": one_of(teachers()),
     "distill.encoder.depth": one_of(tuple(encoders.DEPTHS)),
     "distill.encoder.width": _positive,
     "distill.encoder.sk": _flag,

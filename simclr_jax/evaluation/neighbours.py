@@ -93,12 +93,12 @@ def nearest(
       (cosines [Q, K], rows of the bank int [Q, K]).
     """
     k = min(k, len(bank) - (same is not None))
-    queries, bank = normalize(jnp.asarray(queries)), normalize(jnp.asarray(bank))
-    cosines = jnp.matmul(queries, bank.T, precision="highest")
+    rows = normalize(jnp.asarray(bank))
+    cosines = jnp.matmul(normalize(jnp.asarray(queries)), rows.T, precision="highest")
     if same is not None:
         cosines = jnp.where(same, -jnp.inf, cosines)
-    similarities, rows = jax.lax.top_k(cosines, k)
-    return np.asarray(similarities), np.asarray(rows)
+    largest, positions = jax.lax.top_k(cosines, k)
+    return np.asarray(largest), np.asarray(positions)
 
 
 def normalize(features: jax.Array) -> jax.Array:

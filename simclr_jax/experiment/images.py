@@ -126,3 +126,10 @@ class Images:
     @cached_property
     def _dataset(self) -> data.Dataset:
         return open_dataset(self._config)
+
+
+def pretraining_images(config: Config, info: data.Info) -> int:
+    """How many images the run pretrains on."""
+    fields = config.data
+    split = fields.pretrain_split or fields.train_split
+    return fields.limit or info.num_examples[split]

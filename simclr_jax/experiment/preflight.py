@@ -4,26 +4,23 @@ Reads sizes and file headers, no images, and writes nothing.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from simclr_jax import checkpoint, data
-from simclr_jax.config.rules import TEACHERS
+from simclr_jax.config.stages import STAGES, having
 from simclr_jax.config.validate import Config, flatten
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import check_split, limited, stored_shape
-from simclr_jax.encoders import ResNet
 from simclr_jax.errors import DataError, RequestError
 from simclr_jax.experiment.images import open_dataset
-from simclr_jax.experiment.workdir import checkpoints, results
-from simclr_jax.heads import Projector
-
-# Stages that use the newest pretraining checkpoint; a later one makes them out of date.
-FROM_CHECKPOINT = ("knn", "probe", "finetune")
-# Stages that learn from the labels which `config.finetune` picks.
-FROM_LABELS = ("finetune", "distill")
+from simclr_jax.experiment.restore import check_network, no_checkpoint, no_teacher
+from simclr_jax.experiment.workdir import (
+    pretraining_folder,
+    results,
+    teacher_folder,
+    teacher_workdir,
+)
 
 # The field of an argument of `simclr_jax.data`, where it is not config.data.ARGUMENT.
 _FIELDS = {
@@ -74,27 +71,28 @@ def check(config: Config, workdir) -> data.Info:
     _check_data(config, info)
     stages = [*config.stages, "pretrain"]
     first = stages[: stages.index("pretrain")]  # what runs before any pretraining
-    if set(first) & set(FROM_CHECKPOINT):
+    if set(first) & having(needs="encoder"):
         directory = pretraining_folder(config, workdir)
         meta = checkpoint.read_meta(directory)
         if meta is None:
             raise RequestError(no_checkpoint(directory))
         check_network(meta, config, directory)
-    if "distill" in config.stages:
-        _check_teacher(config, workdir, info)
+    for stage in config.stages:
+        if STAGES[stage].needs == "teacher":
+            _check_teacher(config, workdir, info, stage)
     return info
 
 
-def _check_teacher(config: Config, workdir, info: data.Info) -> None:
+def _check_teacher(config: Config, workdir, info: data.Info, stage: str) -> None:
     fields = config.distill
-    before = config.stages[: config.stages.index("distill")]
+    before = config.stages[: config.stages.index(stage)]
     if not fields.teacher and fields.teacher_stage in before:
         return
     folder = teacher_folder(config, workdir)
     meta = checkpoint.read_meta(folder)
     if meta is None:
         raise RequestError(no_teacher(config, folder))
-    teacher = _teacher_workdir(config, workdir)
+    teacher = teacher_workdir(config, workdir)
     if fields.teacher_stage not in results(teacher, "config.distill.teacher"):
         raise RequestError(
             f"config.distill.teacher: stage {fields.teacher_stage} in {teacher} is not "
@@ -110,29 +108,6 @@ def _check_teacher(config: Config, workdir, info: data.Info) -> None:
             f"config.distill.teacher: the network in {folder} has "
             f"{meta['num_classes']} classes, {config.data.name} has {info.num_classes}"
         )
-
-
-def teacher_folder(config: Config, workdir) -> Path:
-    """Where the checkpoints of the network that teaches are."""
-    stage = config.distill.teacher_stage
-    return checkpoints(_teacher_workdir(config, workdir), stage, TEACHERS[stage])
-
-
-def _teacher_workdir(config: Config, workdir) -> Path:
-    return Path(config.distill.teacher or workdir).expanduser()
-
-
-def no_teacher(config: Config, folder) -> str:
-    stage = config.distill.teacher_stage
-    if config.distill.teacher:
-        return (
-            f"config.distill.teacher: no checkpoint of stage {stage} in {folder}; run "
-            "that stage there, or name another config.distill.teacher_stage"
-        )
-    return (
-        f"config.stages: distill has no teacher, for {folder} is not there; put "
-        f"{stage!r} before it, or name a workdir in config.distill.teacher"
-    )
 
 
 def _refuse_labelled_stages(config: Config) -> None:
@@ -183,7 +158,7 @@ def _labelled_images(config: Config, section: str, images: int, info: data.Info)
     """How many of the training images `Images.labelled` will give."""
     fields = config[section]
     path = fields.get("label_file")
-    if path and set(config.stages) & set(FROM_LABELS):
+    if path and set(config.stages) & having(labels="finetune"):
         return label_file.check(path, info, images)
     return _balanced(images, fields.label_fraction, info.num_classes)
 
@@ -229,38 +204,3 @@ def check_batch(config: Config, stage: str, images: int) -> None:
 def _check_batch(config: Config, field: str, count: int, what: str) -> None:
     with naming_fields(batch_size=field):
         check_batch_size(dict(flatten(config))[field], count, what)
-
-
-def pretraining_images(config: Config, info: data.Info) -> int:
-    fields = config.data
-    split = fields.pretrain_split or fields.train_split
-    return fields.limit or info.num_examples[split]
-
-
-def pretraining_folder(config: Config, workdir) -> Path:
-    return Path(config.pretrained or workdir).expanduser() / "checkpoints"
-
-
-def no_checkpoint(directory) -> str:
-    return (
-        f"config.stages: no pretraining checkpoint in {directory}; add 'pretrain' or "
-        "name another workdir in config.pretrained"
-    )
-
-
-def check_network(meta: dict, config: Config, directory) -> None:
-    """Raises RequestError if the checkpoint has another network than the recipe.
-
-    A field that is younger than the checkpoint has the default of the class it sets.
-    """
-    for section, network in (("encoder", ResNet), ("projector", Projector)):
-        defaults = {field.name: field.default for field in dataclasses.fields(network)}
-        for name, value in config[section].items():
-            if name == "init_scheme":  # no longer matters
-                continue
-            made = (defaults | meta[section]).get(name)
-            if made != value:
-                raise RequestError(
-                    f"config.{section}.{name}: the checkpoint in {directory} has "
-                    f"{made!r}, the recipe {value!r}"
-                )

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from simclr_jax import augment, data
+from simclr_jax.config.stages import stream
 from simclr_jax.evaluation import nearest
-from simclr_jax.experiment.experiment import STREAMS, Experiment
+from simclr_jax.experiment.experiment import Experiment
 
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2
@@ -61,7 +62,7 @@ def _read(path: Path) -> Gallery | None:
 
 def _compute(experiment: Experiment) -> Gallery:
     config = experiment.config
-    rng = np.random.default_rng((config.seed, STREAMS["report"]))
+    rng = np.random.default_rng((config.seed, stream("report")))
     train, test = experiment.images.train, experiment.images.test
     step, *pretrained = experiment.pretrained
     queries = rng.permutation(test.num_examples)[:_QUERIES]
@@ -150,7 +151,7 @@ def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     Returns:
       For each image (uint8 [H, W, C], its pairs of views uint8 [P, 2, s, s, C]).
     """
-    rng = np.random.default_rng((experiment.config.seed, STREAMS["report"]))
+    rng = np.random.default_rng((experiment.config.seed, stream("report")))
     source, size = experiment.images.unlabelled, experiment.config.augment.size
     chosen = rng.permutation(source.num_examples)[:_ORIGINALS]
     originals = images(source, chosen)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from simclr_jax import checkpoint, data
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.preflight import pretraining_folder
+from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.report import figures, gallery
 from simclr_jax.report.gallery import Gallery
 from simclr_jax.report.html import paragraphs, section

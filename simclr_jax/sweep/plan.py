@@ -32,7 +32,8 @@ from typing import Any, NamedTuple
 
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.fields import every_field
-from simclr_jax.config.rules import RULES, STAGES
+from simclr_jax.config.rules import RULES
+from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment import workdir as workdir_lib

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from simclr_jax.config import validate as config_lib
+from simclr_jax.config.stages import having, holds, of_own_pretraining
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment import preflight
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
 from simclr_jax.sweep import table as sweep_table
@@ -31,12 +31,10 @@ def results(point: Point) -> dict[str, Any] | None:
         )
     config_lib.same_recipe(found["config"], point.config, str(point.path))
     newest = found.get("pretrain", {}).get("step")
-    for stage in set(point.config.stages) - {"report"}:
-        result = found.get(stage)
-        if result is None or result.get("max_steps") != point.config.max_steps:
-            return None
-        stale = newest is not None and result.get("step", newest) != newest
-        if stale and stage in preflight.FROM_CHECKPOINT:
+    for stage in set(point.config.stages) & having(records=True):
+        own = of_own_pretraining(stage, point.config)
+        origin = {"step": newest} if own and newest is not None else {}
+        if not holds(found.get(stage), point.config.max_steps, origin):
             return None
     return found
 

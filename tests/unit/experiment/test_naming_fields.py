@@ -83,6 +83,7 @@ def test_a_run_names_the_field(tmp_path):
 
 
 def test_a_stream_that_fails_in_training_names_the_field(tmp_path, monkeypatch):
+    from simclr_jax.stages import pretrain
     from simclr_jax.stages import run as stages
 
     def failing(experiment):
@@ -90,7 +91,7 @@ def test_a_stream_that_fails_in_training_names_the_field(tmp_path, monkeypatch):
 
     config = tiny_recipe.get_config()
     config.data.path = str(write_npz(tmp_path / "squares.npz"))
-    monkeypatch.setitem(stages._STAGES, "pretrain", failing)
+    monkeypatch.setattr(pretrain, "pretrain", failing)
     message = r"^config\.data\.data_dir: cannot read it; --config\.data\.download=True$"
     with pytest.raises(RequestError, match=message):
         stages.run(config, str(tmp_path / "run"))
