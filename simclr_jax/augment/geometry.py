@@ -143,7 +143,7 @@ def erase(
     batch, height, width, _ = images.shape
     window = windows(key_window, batch, height, width, scale, ratio)
     top, left, tall, wide = (x[:, None] for x in window)
-    row, column = jnp.arange(height)[None], jnp.arange(width)[None]
+    row, column = (jnp.arange(n, dtype=jnp.float32)[None] for n in (height, width))
     in_rows = (row >= top) & (row < top + tall)
     in_columns = (column >= left) & (column < left + wide)
     inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
