@@ -79,6 +79,11 @@ def grayscale(
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
+
+    Example:
+      >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+      >>> grayscale(jax.random.key(0), red, probability=1.0).ravel().tolist()
+      [0.298..., 0.298..., 0.298...]
     """
     images = batch_of(images)
     require_probability(probability)
@@ -149,6 +154,11 @@ def solarize(
 
     References:
       BYOL (arXiv:2006.07733), appendix B: second view only, probability 0.2.
+
+    Example:
+      >>> image = jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1)
+      >>> solarize(jax.random.key(0), image, probability=1.0).ravel().tolist()
+      [0.25, 0.25]
     """
     images = batch_of(images)
     require_probability(probability)
@@ -166,11 +176,10 @@ def _jitter(draws, images, brightness, contrast, saturation, hue):
     in_rgb = brightness > 0 or contrast > 0
     in_hsv = (saturation > 0 or hue > 0) and channels == 3
     draws = draws[:, :, None]
+    strengths = (brightness, contrast, saturation)
     gain, stretch, scale = (
         between(draw, max(0, 1 - strength), 1 + strength)
-        for draw, strength in zip(
-            draws[:3], (brightness, contrast, saturation), strict=True
-        )
+        for draw, strength in zip(draws[:3], strengths, strict=True)
     )
     turn = between(draws[3], -hue, hue)
     # The order is that of four random times. Saturation and hue commute, so only the

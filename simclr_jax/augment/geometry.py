@@ -48,6 +48,11 @@ def random_resized_crop(
 
     Returns:
       [B, size, size, C], float32 in [0, 1].
+
+    Example:
+      >>> crop = jax.jit(partial(random_resized_crop, size=32))
+      >>> crop(jax.random.key(0), jnp.zeros([8, 60, 80, 3], jnp.uint8)).shape
+      (8, 32, 32, 3)
     """
     images = batch_of(images)
     require_size(size)
@@ -70,6 +75,11 @@ def flip(key: jax.Array, images: jax.Array, *, probability: float = 0.5) -> jax.
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
+
+    Example:
+      >>> image = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
+      >>> flip(jax.random.key(0), image, probability=1.0).ravel().tolist()
+      [1.0, 0.5, 0.0]
     """
     images = batch_of(images)
     require_probability(probability)
@@ -143,7 +153,7 @@ def erase(
     batch, height, width, _ = images.shape
     window = windows(key_window, batch, height, width, scale, ratio)
     top, left, tall, wide = (x[:, None] for x in window)
-    row, column = jnp.arange(height)[None], jnp.arange(width)[None]
+    row, column = (jnp.arange(n, dtype=jnp.float32)[None] for n in (height, width))
     in_rows = (row >= top) & (row < top + tall)
     in_columns = (column >= left) & (column < left + wide)
     inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
@@ -163,6 +173,10 @@ def center(images: jax.Array, *, size: int) -> jax.Array:
 
     Returns:
       [B, size, size, C], float32 in [0, 1].
+
+    Example:
+      >>> center(jnp.ones([8, 256, 256, 3]), size=224).shape
+      (8, 224, 224, 3)
     """
     images = batch_of(images)
     require_size(size)

@@ -22,6 +22,10 @@ def to_float(images: jax.Array) -> jax.Array:
 
     Returns:
       The same shape: k/255 of uint8; floats keep their value.
+
+    Example:
+      >>> to_float(jnp.array([0, 255], jnp.uint8)).tolist()
+      [0.0, 1.0]
     """
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:

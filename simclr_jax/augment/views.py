@@ -62,6 +62,14 @@ def two_views(
 
     Returns:
       Two arrays [B, size, size, C], float32 in [0, 1]; row i of both shows image i.
+
+    Example:
+      >>> images = jax.numpy.zeros([8, 60, 80, 3], jax.numpy.uint8)
+      >>> crop_flip = View(jitter=0.0, grayscale=0.0)
+      >>> from functools import partial
+      >>> draw = partial(two_views, views=(crop_flip, crop_flip), size=32)
+      >>> [view.shape for view in jax.jit(draw)(jax.random.key(0), images)]
+      [(8, 32, 32, 3), (8, 32, 32, 3)]
     """
     key_a, key_b = jax.random.split(key)
     images = batch_of(images_uint8)
