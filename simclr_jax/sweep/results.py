@@ -1,4 +1,4 @@
-"""What a sweep has come to: its points' results, read and made into one table."""
+"""Reads the results of a sweep's points; writes them as one table and one report."""
 
 import os
 from collections.abc import Sequence

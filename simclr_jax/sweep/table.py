@@ -125,28 +125,28 @@ def quantile(freedom: int) -> float:
 
 def cells(table: Table) -> list[list[str]]:
     """The table as text, its head first, without the columns that would be empty."""
-    theirs = {line.row: line.published for line in table.lines}
-    start = theirs.get(table.baseline)
-    columns = [
-        ["row", "top-1, %", "n", f"minus {table.baseline}", "95 % interval"],
-    ]
-    columns[0] += ["published, %", "published difference"]
+    base = next((x.published for x in table.lines if x.row == table.baseline), None)
+    head = ["row", "top-1, %", "n", f"minus {table.baseline}", "95 % interval"]
+    lines = [[*head, "published, %", "published difference"]]
     for line in table.lines:
-        columns.append(
+        published, difference = "", ""
+        if line.published is not None:
+            published = f"{line.published:.2f}"
+            if base is not None and line.row != table.baseline:
+                difference = signed(line.published - base)
+        lines.append(
             [
                 line.row,
                 mean_and_sd(line),
                 str(len(line.scores)),
                 signed(line.difference),
                 between(line.interval),
-                "" if line.published is None else f"{line.published:.2f}",
-                ""
-                if None in (line.published, start) or line.row == table.baseline
-                else signed((line.published or 0) - (start or 0), 2),
+                published,
+                difference,
             ]
         )
-    kept = [i for i in range(len(columns[0])) if any(x[i] for x in columns[1:])]
-    return [[line[i] for i in kept] for line in columns]
+    kept = [i for i, _ in enumerate(lines[0]) if any(x[i] for x in lines[1:])]
+    return [[line[i] for i in kept] for line in lines]
 
 
 def mean_and_sd(line: Line) -> str:
@@ -156,11 +156,13 @@ def mean_and_sd(line: Line) -> str:
     return f"{line.mean:.2f}" + ("" if line.sd is None else f" +- {line.sd:.2f}")
 
 
-def signed(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:+.{digits}f}"
+def signed(value: float | None) -> str:
+    """A difference with its sign, as "+1.25"; "" for None."""
+    return "" if value is None else f"{value:+.2f}"
 
 
 def between(interval: tuple[float, float] | None) -> str:
+    """The ends of an interval, as "-0.25 to +1.50"; "" for None."""
     return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
