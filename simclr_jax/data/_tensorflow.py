@@ -11,15 +11,14 @@ from simclr_jax.errors import DataError, install, one_line
 def tensorflow() -> Any:
     """The tensorflow module: imported once, quietly, and blind to GPUs.
 
-    Call it before anything else imports TensorFlow, which otherwise takes the memory
-    of the GPU that jax is to use. Costs about 5 s and 650 MB.
+    Call it before anything else imports TensorFlow: left alone, TensorFlow takes the
+    GPU memory that jax needs. The import costs about 5 s and 650 MB.
 
     Raises:
       DataError: TensorFlow is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # oneDNN announces itself on stderr whatever the log level; decoding has no use
-    # for it.
+    # oneDNN prints to stderr at every log level, and decoding does not need it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         import tensorflow as tf

@@ -112,7 +112,7 @@ class ArrayDataset:
 
 
 def _mnist5k_info() -> Info:
-    _mnist_table()  # a missing package is told here
+    _mnist_table()  # raises DataError if the package is missing
     names = tuple(str(digit) for digit in range(10))
     return Info("mnist5k", {"train": 4000, "test": 1000}, 10, names, (28, 28, 1))
 
@@ -172,7 +172,7 @@ def _npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """The .npz file at path; whatever is wrong with it becomes a DataError."""
+    """Opens the .npz file at path; raises DataError if it can't be read."""
     if not path:
         raise DataError("path", "empty; 'npz' needs the path of an .npz")
     try:

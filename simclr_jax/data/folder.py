@@ -88,7 +88,7 @@ def _splits(path: str) -> dict[str, _Split]:
 
 def _split(root: Path, name: str) -> _Split:
     files = tuple(f"{name}/{file}" for file in _files(root / name))
-    # split/class/.../file; files beside the class folders: no classes.
+    # split/class/.../file. A file outside of the class folders: no classes.
     parts = [file.split("/") for file in files]
     if any(len(part) < 3 for part in parts):
         return _Split(files, (None,) * len(files))
@@ -98,8 +98,8 @@ def _split(root: Path, name: str) -> _Split:
 def _files(folder: Path) -> tuple[str, ...]:
     """All image files below a folder, as paths from there, in stored order.
 
-    In an order that depends on their names alone and mixes classes and dates, so that
-    the first n are a sample of all.
+    The order depends on the names alone and mixes classes and dates, so that the first
+    n are a sample of all.
     """
     found, visited = [], set()
     for place, below, files in os.walk(folder, followlinks=True):
@@ -120,7 +120,7 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 
 def _seen(name: str) -> bool:
-    """Not what desktops leave, such as .DS_Store and ._photo.jpg."""
+    """Whether a name is not hidden, as .DS_Store and ._photo.jpg are."""
     return not name.startswith(".")
 
 
@@ -199,9 +199,9 @@ class FolderReader:
         file = os.path.join(self._path, self._files[position])
         try:
             return decode(file, self.image_shape[0])
-        # Whatever Pillow's many decoders raise at damaged bytes.
+        # Pillow's decoders raise errors of many types for damaged bytes.
         except Exception as error:
-            # Through TensorFlow only the fact comes back.
+            # TensorFlow reports only that reading failed, so the reason is kept here.
             reason = one_line(str(error).replace(file, "it"))
             self._damage = DataError(
                 "path", f"cannot read {file}: {reason}; repair it or take it away"
@@ -222,12 +222,11 @@ def decode(file: str, size: int) -> np.ndarray:
     Returns:
       uint8 [size, size, 3].
     """
-    from PIL import Image, ImageOps  # here, so that a refusal need not wait for it
+    from PIL import Image, ImageOps  # slow: an error message must not wait for it
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # large images, odd EXIF: no news for a terminal
+        # Pillow warns of large images and odd EXIF, which are read all the same.
+        warnings.simplefilter("ignore")
         with Image.open(file) as image:
             # A JPEG decodes at an eighth to a half of its size if that is enough.
             image.draft("RGB", (2 * size, 2 * size))

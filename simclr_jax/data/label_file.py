@@ -1,9 +1,9 @@
 """Labelled images named by a file.
 
-One image file name a line, as in the ImageNet subsets of google-research/simclr
-(`imagenet_subsets/1percent.txt`): `n01440764_10026.JPEG`. They are compared with the
-names of a folder's files, or the TFDS feature `file_name`. A list that is not wholly
-understood is refused: an accuracy on "1 % of the labels" must be on those labels.
+The file has one image file name a line, as in the ImageNet subsets of
+google-research/simclr (`imagenet_subsets/1percent.txt`): `n01440764_10026.JPEG`. The
+names are compared with those of a folder's files, or with the TFDS feature `file_name`.
+Every name must be found: an accuracy on "1 % of the labels" must be on those labels.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ def check(path: str, info: Info, images: int) -> int:
       images: size of the training split; its names are not read here.
 
     Raises:
-      DataError: what `read` refuses, a data set without file names, or more names
-        than images.
+      DataError: as `read` does; the data set has no file names, or there are more
+        names than images.
     """
     listed = read(path)
     if not info.file_names:
@@ -90,8 +90,8 @@ def positions(path: str, stored: Sequence[str], labels: np.ndarray) -> np.ndarra
       int [M], increasing, whatever the order in the file.
 
     Raises:
-      DataError: what `read` refuses, a listed image that the split lacks or has
-        more than once, or one without a label.
+      DataError: as `read` does; the split lacks a listed image or has it more than
+        once, or the image has no label.
     """
     listed = read(path)
     wanted = set(listed)

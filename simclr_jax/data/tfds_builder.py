@@ -57,7 +57,7 @@ def _prepare(builder: Any, name: str) -> None:
     tensorflow()
     try:
         builder.download_and_prepare()
-    # Whatever a data set's own script raises: no network, no space, no checksum.
+    # A data set's own script raises anything: no network, no space, a wrong checksum.
     except Exception as error:
         raise DataError(
             "download", f"preparing {name} failed: {one_line(error)}"
@@ -92,7 +92,7 @@ def _builder(name: str, data_dir: str) -> Any:
 
 
 def _require_complete(builder: Any, name: str) -> None:
-    """Refuses a data set that is not on this disk, or not all of it."""
+    """Raises DataError unless all files of the data set are on this disk."""
     cure = (
         "run once with `download=True` on a machine with network, or point `data_dir` "
         "at the TFDS folder of an existing copy"
@@ -111,7 +111,11 @@ def _require_complete(builder: Any, name: str) -> None:
 
 
 def info(builder: Any, name: str) -> Info:
-    """Counts and classes of a prepared data set; refuses one that has no images."""
+    """Counts and classes of a prepared data set.
+
+    Raises:
+      DataError: it has no 8-bit images, or its labels are not classes.
+    """
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     shape = getattr(image, "shape", None) or ()

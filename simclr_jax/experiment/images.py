@@ -1,4 +1,4 @@
-"""The images of a run: what it pretrains on, which of them have labels, the test."""
+"""The images of a run: to pretrain on, with labels, and to test on."""
 
 from functools import cached_property
 
@@ -28,9 +28,11 @@ def open_dataset(config: Config) -> data.Dataset:
 class Images:
     """The splits that a recipe names, each loaded when first asked for.
 
+    Every property and method raises DataError if the data set can't be read.
+
     Args:
       config: the whole recipe.
-      label_seed: of the draw of labelled images, the same for all stages.
+      label_seed: draws the labelled images, the same ones for all stages.
     """
 
     def __init__(self, config: Config, label_seed: tuple[int, ...]):
@@ -42,26 +44,31 @@ class Images:
         return self._load(self._config.data.train_split, self._train_limit)
 
     @property
-    def _train_limit(self) -> int:
-        """`data.limit` is of the pretraining images."""
+    def _one_split(self) -> bool:
+        """Whether the images to pretrain on are those with labels."""
         fields = self._config.data
-        same = fields.pretrain_split in ("", fields.train_split)
-        return fields.limit if same else 0
+        return fields.pretrain_split in ("", fields.train_split)
+
+    @property
+    def _train_limit(self) -> int:
+        # `data.limit` counts images to pretrain on.
+        return self._config.data.limit if self._one_split else 0
 
     @cached_property
     def unlabelled(self) -> data.Source:
         """The images to pretrain on."""
         fields = self._config.data
-        if fields.pretrain_split in ("", fields.train_split):
+        if self._one_split:
             return self.train
         return self._load(fields.pretrain_split, fields.limit)
 
     @cached_property
     def test(self) -> data.Source:
+        """All images of the test split."""
         fields = self._config.data
         if fields.test_split == fields.train_split and not self._train_limit:
             return self.train  # a folder of one split; not held twice
-        return self._load(self._config.data.test_split, 0)
+        return self._load(fields.test_split, 0)
 
     def require_labels(self) -> None:
         """Raises RequestError unless both splits have labels, before hours of work."""

@@ -28,7 +28,7 @@ _FIELDS = {
     "batch_size": "batch_size",
     "label_file": "finetune.label_file",
 }
-# How to set what a message about another argument advises.
+# What a message about one argument advises on another -> how to set that.
 _ADVICE = {
     "`download=True`": "--config.data.download=True",
     "`data_dir`": "--config.data.data_dir",

@@ -1,4 +1,4 @@
-"""TensorBoard's events, for those who ask for them beside metrics.jsonl."""
+"""TensorBoard's events, written next to metrics.jsonl if asked for."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class Writer:
             data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
             from clu import metric_writers
         except (DataError, ImportError) as error:
-            # The DataError is of a data set; its cause says what did not import.
+            # The DataError speaks of a data set; its cause says what did not import.
             raise RequestError(
                 "config.tensorboard: TensorFlow or clu does not import "
                 f"({one_line(error.__cause__ or error)}); {install('train')}, or leave "
