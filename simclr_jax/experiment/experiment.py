@@ -24,9 +24,8 @@ from simclr_jax.experiment.preflight import check_batch
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Predictor, Projector
 from simclr_jax.signals import check_stop
-from simclr_jax.training import loss_scale
+from simclr_jax.training import Plan, loss_scale
 from simclr_jax.training import optimizers as optim
-from simclr_jax.training.loop import Plan
 
 
 def view(fields: Config, second: Config | None = None) -> augment.View:

@@ -4,8 +4,7 @@ Shared by fine-tuning, the supervised network and distillation. BatchNorm normal
 the batch while training and by its running statistics in evaluation.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,8 +13,7 @@ from simclr_jax import data
 from simclr_jax import evaluation as evaluate
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier, Projector, keep_layers
-from simclr_jax.stages.fit import fit
-from simclr_jax.training.loop import LossFn
+from simclr_jax.stages.fit import Training, fit
 
 
 class Network:
@@ -84,55 +82,39 @@ class Network:
         }
 
 
+class Start(NamedTuple):
+    """What the training of a classifier starts from.
+
+    Attributes:
+      variables: a method's `(params, model_state)`, whose encoder and projector the
+        network keeps.
+      meta: what its checkpoints say of it; see `Training`.
+      lr: replaces the section's learning rate.
+    """
+
+    variables: tuple[Any, Any]
+    meta: dict[str, Any]
+    lr: float | None = None
+
+
 def train(
-    experiment: Experiment,
-    stage: str,
-    variant: str,
-    network: Network,
-    start: tuple[Any, Any],
-    *,
-    loss_fn: LossFn,
-    batches: Callable[[int], Iterator],
-    num_examples: int,
-    meta: dict[str, Any],
-    section: str = "",
-    lr: float | None = None,
+    experiment: Experiment, network: Network, training: Training
 ) -> dict[str, float]:
     """Trains one variant of a stage, or goes on with it; returns its accuracies.
 
     Args:
-      start: a method's `(params, model_state)`, whose encoder and projector it keeps.
-      batches: `step -> iterator` of what loss_fn takes, after that many steps.
-      num_examples: images in an epoch.
-      meta: what its checkpoints say of it; with "source_step", the pretraining step
-        it comes from (and "teacher_step"): a variant that came from another is begun
-        anew.
-      section: of the recipe, with epochs, optimizer, augmentation; default the stage's.
-      lr: replaces the section's learning rate.
+      training: with a method's `(params, model_state)` as `init_args`, from which the
+        network takes its start.
     """
-    section = section or stage
-    experiment.forget_if_stale(stage, variant, meta)
-    plan, total = experiment.plan(section, num_examples)
-    tx, schedule = experiment.optimizer(section, plan, total, lr)
-    size = experiment.config[section].augment.size
-    state, _ = fit(
-        experiment.workdir,
-        stage,
-        variant,
-        init=lambda params, model_state: network.start(
-            params, model_state, experiment.key("init"), experiment.blank(size)
-        ),
-        init_args=start,
-        loss_fn=loss_fn,
-        tx=tx,
-        schedule=schedule,
-        key=experiment.key(stage),
-        batches=batches,
-        plan=plan,
-        keep=experiment.config.checkpoint.keep,
-        meta=meta
-        | {"from_layer": network.from_layer, "num_classes": network.num_classes},
-    )
+    size = experiment.config[training.section or training.stage].augment.size
+
+    def init(params, model_state):
+        blank = experiment.blank(size)
+        return network.start(params, model_state, experiment.key("init"), blank)
+
+    shape = {"from_layer": network.from_layer, "num_classes": network.num_classes}
+    made = training._replace(init=init, meta=training.meta | shape)
+    state, _ = fit(experiment, made)
     return score(experiment, network, state.params, state.model_state, size)
 
 

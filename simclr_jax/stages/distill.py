@@ -20,8 +20,9 @@ from simclr_jax.experiment.restore import no_teacher
 from simclr_jax.experiment.workdir import teacher_folder
 from simclr_jax.heads import Projector
 from simclr_jax.stages import classify, finetune
-from simclr_jax.stages.classify import Network
-from simclr_jax.training.loop import LossFn
+from simclr_jax.stages.classify import Network, Start
+from simclr_jax.stages.fit import Training
+from simclr_jax.training import LossFn
 
 
 class Teacher(NamedTuple):
@@ -92,12 +93,10 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     # The student is an encoder and a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
     meta = {"encoder": encoder, "projector": projector}
-    taught = classify.train(
-        experiment,
+    training = Training(
         "distill",
         "student",
-        student,
-        _random_init(experiment, encoder),
+        init_args=_random_init(experiment, encoder),
         loss_fn=make_loss(
             student,
             teacher.network,
@@ -110,16 +109,20 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         num_examples=source.num_examples,
         meta=meta | {"source_step": teacher.source_step, "teacher_step": teacher.step},
     )
+    taught = classify.train(experiment, student, training)
+    start = Start(
+        _random_init(experiment, encoder),
+        meta | {"source_step": 0},
+        experiment.config.finetune.scratch_lr,
+    )
     alone = finetune.train_on_labels(
         experiment,
         "distill",
         "random_init",
         student,
-        _random_init(experiment, encoder),
+        start,
         experiment.images.labelled("finetune"),
-        meta | {"source_step": 0},
         section="finetune",
-        lr=experiment.config.finetune.scratch_lr,
     )
     theirs = classify.score(experiment, teacher.network, *teacher.variables, size)
     return {

@@ -14,13 +14,13 @@ from tiny_recipe import get_config
 
 from configs import common
 from simclr_jax import augment, checkpoint, methods
+from simclr_jax import training as train
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.experiment.workdir import checkpoints as workdir_checkpoints
 from simclr_jax.heads import Projector
 from simclr_jax.stages import distill
 from simclr_jax.stages.classify import Network
-from simclr_jax.training import loop as train
 
 KEY = jax.random.key(0)
 WHOLE = augment.View(

@@ -12,6 +12,7 @@ from tiny_tfds import write_tfds
 
 from configs import common
 from simclr_jax import augment, data
+from simclr_jax import training as train
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.command_line import parse
 from simclr_jax.config.rules import RULES
@@ -23,7 +24,6 @@ from simclr_jax.report import table as report
 from simclr_jax.stages import finetune, pretrain
 from simclr_jax.stages.classify import Network
 from simclr_jax.sweep import plan as sweep_plan
-from simclr_jax.training import loop as train
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
@@ -415,7 +415,7 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
         return train.init_state(params, model_state, tx)
 
     state = jax.eval_shape(pretraining)
-    lower(train.make_step(loss_fn, tx), state, key, batch)
+    lower(train.make_step(loss_fn, tx, prepare=data.take), state, key, batch)
 
     network = Network(recipe.encoder, recipe.projector, 0, 10)
 

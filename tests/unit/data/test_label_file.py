@@ -144,13 +144,14 @@ def test_a_whole_run_trains_on_the_listed_images(
     seen = {}
     train = classify.train
 
-    def spied(experiment, stage, variant, *args, batches, **options):
-        batch = next(batches(0))
+    def spied(experiment, network, training):
+        batch = next(training.batches(0))
+        trained = training.stage, training.variant
         if "unlabelled" not in batch:
-            seen[stage, variant] = sorted(numbers(batch)), options["num_examples"]
-        if (stage, variant) != ("finetune", "pretrained"):
+            seen[trained] = sorted(numbers(batch)), training.num_examples
+        if trained != ("finetune", "pretrained"):
             return {"top1": 0.0}
-        return train(experiment, stage, variant, *args, batches=batches, **options)
+        return train(experiment, network, training)
 
     monkeypatch.setattr(classify, "train", spied)
     monkeypatch.setattr(Experiment, "resnet", lambda *_: TinyEncoder())

@@ -11,10 +11,10 @@ from tiny import TinyEncoder
 from configs import common
 from simclr_jax import methods
 from simclr_jax import networks as _network
+from simclr_jax import training as train
 from simclr_jax.config import validate as config_lib
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
-from simclr_jax.training import loop as train
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 

@@ -11,10 +11,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from small_methods import FORMS, KEY, Plain, build, init, views
 from tiny import TinyEncoder
 
-from simclr_jax import checkpoint, losses, methods
+from simclr_jax import checkpoint, data, losses, methods
 from simclr_jax import networks as _network
+from simclr_jax import training as train
 from simclr_jax.heads import Projector
-from simclr_jax.training import loop as train
 from simclr_jax.training import loss_scale
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
@@ -344,7 +344,9 @@ def test_a_whole_step_lowers_for_cuda(case, dtype):
     state = jax.eval_shape(
         lambda: train.init_state(*method.init(KEY, jnp.zeros((2, 32, 32, 3))), tx)
     )
-    step = train.make_step(loss_fn, tx, lambda p, s, n: method.update(p, s, n / 9))
+    step = train.make_step(
+        loss_fn, tx, lambda p, s, n: method.update(p, s, n / 9), prepare=data.take
+    )
     exported = jax.export.export(step, platforms=["cuda"])(
         state, jax.eval_shape(lambda: KEY), batch
     )

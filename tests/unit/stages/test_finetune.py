@@ -8,10 +8,10 @@ import pytest
 from tiny import TinyEncoder, squares
 
 from simclr_jax import augment, methods
+from simclr_jax import training as train
 from simclr_jax.heads import Projector
 from simclr_jax.stages import finetune
 from simclr_jax.stages.classify import Network
-from simclr_jax.training import loop as train
 
 KEY = jax.random.key(0)
 PLAIN = augment.View(

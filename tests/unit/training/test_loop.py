@@ -9,9 +9,9 @@ import optax
 import pytest
 from quadratic import TARGET, endless, plan, quadratic, start
 
-from simclr_jax import signals
+from simclr_jax import data, signals
+from simclr_jax import training as train
 from simclr_jax.errors import DivergedError, StoppedError
-from simclr_jax.training import loop as train
 from simclr_jax.training import loss_scale
 from simclr_jax.training import optimizers as optim
 from simclr_jax.training.progress import Progress, duration
@@ -29,10 +29,12 @@ class Recorder:
             jax.random.key(0),
             batches,
             plan,
-            record=lambda step, **values: self.lines.append((step, values)),
-            save=lambda state: self.saved.append(int(state.step)),
-            progress=progress,
-            **({"schedule": lambda step: 0.1 * step} | options),
+            train.Hooks(
+                record=lambda step, **values: self.lines.append((step, values)),
+                save=lambda state: self.saved.append(int(state.step)),
+                progress=progress,
+                **({"schedule": lambda step: 0.1 * step} | options),
+            ),
         )
 
 
@@ -146,7 +148,9 @@ def test_a_resident_batch_is_gathered_in_the_step():
     dataset = {"image": jnp.arange(10, dtype=jnp.uint8), "label": jnp.arange(10) * 10}
     batch = {"index": np.array([3, 7], np.int32), "dataset": dataset}
     tx = optax.sgd(0.0)
-    _, metrics = train.make_step(loss_fn, tx)(start(tx), jax.random.key(0), batch)
+    _, metrics = train.make_step(loss_fn, tx, prepare=data.take)(
+        start(tx), jax.random.key(0), batch
+    )
     assert float(metrics["loss"]) == 100.0
     assert int(metrics["labels"]) == 100
 

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from simclr_jax import methods
+from simclr_jax import training as train
 from simclr_jax.encoders import ResNet
-from simclr_jax.training import loop as train
 from simclr_jax.training import loss_scale
 
 KEY = jax.random.key(0)
