@@ -1,4 +1,4 @@
-"""What only the data or a checkpoint can tell about a request, before it starts.
+"""Checks a run against its data and checkpoints before anything is computed or written.
 
 Reads sizes and file headers, no images, and writes nothing.
 """

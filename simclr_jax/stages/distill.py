@@ -15,7 +15,9 @@ import optax
 
 from simclr_jax import augment, checkpoint, data, losses, methods
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment import build
+from simclr_jax.experiment.build import view
+from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.restore import no_teacher
 from simclr_jax.experiment.workdir import teacher_folder
 from simclr_jax.heads import Projector
@@ -86,9 +88,11 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     """The student taught, beside its teacher and beside itself on the labels alone."""
     config = experiment.config.distill
     teacher = _teacher(experiment)
-    encoder = experiment.student_fields
+    encoder = build.student_fields(experiment.config)
     classes = teacher.network.num_classes
-    student = Network(experiment.resnet(encoder), Projector(layers=0), 0, classes)
+    student = Network(
+        build.resnet(experiment.config, encoder), Projector(layers=0), 0, classes
+    )
     size, source = config.augment.size, experiment.images.unlabelled
     # The student is an encoder and a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
@@ -143,7 +147,7 @@ def _teacher(experiment: Experiment) -> Teacher:
         raise RequestError(no_teacher(experiment.config, folder))
     step, items, meta = restored
     network = Network(
-        experiment.resnet(meta["encoder"]),
+        build.resnet(experiment.config, meta["encoder"]),
         Projector(**meta["projector"]),
         meta["from_layer"],
         meta["num_classes"],
@@ -154,7 +158,9 @@ def _teacher(experiment: Experiment) -> Teacher:
 
 def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, Any]:
     method = methods.make(
-        "simclr", experiment.resnet(encoder), projector=Projector(layers=0)
+        "simclr",
+        build.resnet(experiment.config, encoder),
+        projector=Projector(layers=0),
     )
     size = experiment.config.distill.augment.size
     init = jax.jit(lambda: method.init(experiment.key("init"), experiment.blank(size)))

@@ -11,7 +11,8 @@ from typing import Any
 import optax
 
 from simclr_jax import augment, data
-from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment.build import view
+from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import classify
 from simclr_jax.stages.classify import Network, Start
 from simclr_jax.stages.fit import Training

@@ -17,7 +17,8 @@ from simclr_jax.config import validate as config_lib
 from simclr_jax.config.command_line import parse
 from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment.build import view
+from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.restore import matching
 from simclr_jax.methods import moco
 from simclr_jax.report import table as report
@@ -427,7 +428,8 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
         return train.init_state(*fresh, tx)
 
     loss_fn = finetune.make_loss(network, view(config.finetune.augment), size)
-    lower(train.make_step(loss_fn, tx), jax.eval_shape(start), key, batch)
+    step = train.make_step(loss_fn, tx, prepare=data.take)
+    lower(step, jax.eval_shape(start), key, batch)
 
 
 def lower(step, *args):
