@@ -75,21 +75,22 @@ def nt_xent(
     z_a, z_b = l2_normalize(z_a), l2_normalize(z_b)
     positive = jnp.sum(z_a * z_b, axis=1) / temperature
     anchors = others = jnp.concatenate([z_a, z_b])
-    own = jnp.arange(len(anchors), dtype=jnp.int32)  # column of the anchor itself
+    itself = jnp.arange(len(anchors), dtype=jnp.int32)  # each anchor's own column
     if axis_name is not None:
         others = lax.all_gather(anchors, axis_name, tiled=True)
-        own = own + lax.axis_index(axis_name) * len(anchors)
+        itself = itself + lax.axis_index(axis_name) * len(anchors)
     if negatives is not None:
         negatives = _normalize_negatives(negatives, "z_a", z_a)
         others = jnp.concatenate([others, negatives])
 
-    def log_partition(rows, own):
+    def log_partition(rows, itself):
         logits = _similarity(rows / temperature, others)
         # Under jnp.where XLA keeps the -inf as one more matrix for the whole loop.
         excluded = jnp.full_like(logits, -jnp.inf)
-        return logsumexp(lax.select(_is_column(own, logits), excluded, logits), axis=1)
+        masked = lax.select(_is_column(itself, logits), excluded, logits)
+        return logsumexp(masked, axis=1)
 
-    denominator = _map_blocks(log_partition, anchors, own, block_size)
+    denominator = _map_blocks(log_partition, anchors, itself, block_size)
     return denominator - jnp.concatenate([positive, positive])
 
 
@@ -202,10 +203,11 @@ def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
     _check_pair("z_a", z_a, "z_b", z_b)
     z = lax.stop_gradient(jnp.concatenate([l2_normalize(z_a), l2_normalize(z_b)]))
 
-    def hit(rows, own):
+    def hit(rows, itself):
         similarity = _similarity(rows, z)
-        positive = _is_column((own + len(z) // 2) % len(z), similarity)
-        rivals = jnp.where(positive | _is_column(own, similarity), -jnp.inf, similarity)
+        positive = _is_column((itself + len(z) // 2) % len(z), similarity)
+        excluded = positive | _is_column(itself, similarity)
+        rivals = jnp.where(excluded, -jnp.inf, similarity)
         match = jnp.max(similarity, axis=1, where=positive, initial=-jnp.inf)
         return (match > rivals.max(axis=1) + 1e-6).astype(jnp.float32)
 

@@ -20,8 +20,7 @@ def test_a_call_back_to_the_host_fails():
     def asks_the_host(x):
         return jax.pure_callback(np.sin, X, x)
 
-    # JAX itself may refuse to lower such a call for a device that is not there.
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises(AssertionError):
         assert_lowers_for_cuda(jax.jit(asks_the_host), X)
 
 
@@ -32,6 +31,6 @@ def test_nothing_donated_fails():
 
 @pytest.mark.filterwarnings("ignore:Some donated buffers")
 def test_a_donated_input_that_no_output_reuses_fails():
-    both = jax.jit(lambda a, b: (a + 1, b.sum()), donate_argnums=(0, 1))
+    total = jax.jit(lambda x: x.sum(), donate_argnums=0)
     with pytest.raises(AssertionError):
-        assert_lowers_for_cuda(both, X, X, donates=True)
+        assert_lowers_for_cuda(total, X, donates=True)
