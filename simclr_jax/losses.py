@@ -50,18 +50,17 @@ def nt_xent(
     global. Inside `shard_map` or `pmap` give the axis: each device gets the losses of
     its own anchors against everyone's embeddings, and gradients reach those. Write
     `lax.pmean(nt_xent(z_a, z_b, axis_name="data").mean(), "data")`; in `pmap`, or with
-    `check_vma=False`, also `pmean` the gradient of the parameters, as ever there.
+    `check_vma=False`, also `pmean` the gradient of the parameters.
 
     Args:
-      z_a: [N, D], first views.
-      z_b: [N, D], second views; row i shows the same image as z_a's row i.
+      z_a, z_b: [N, D], the two views; row i of both shows image i.
       temperature: divides the similarities.
       block_size: rows of the [2N, 2N + K] similarities to hold at a time, >= 1, forward
         and backward (about 4 * block_size * (2N + K) bytes), for the same value and
         gradient. It need not divide 2N. None holds them all.
       axis_name: mapped axis, or axes, from which to gather negatives.
-      negatives: [K, D], more of them, in every anchor's sum over k (a memory, section 2
-        of arXiv:2006.10029). Gradients reach them; no axis gathers them. None: K = 0.
+      negatives: [K, D], more of them for every anchor (a memory, section 2 of
+        arXiv:2006.10029). Gradients reach them; no axis gathers them. None: K = 0.
 
     Returns:
       [2N], z_a's anchors first; log(2N - 1 + K) where all embeddings are equal.
@@ -80,18 +79,18 @@ def nt_xent(
         others = lax.all_gather(anchors, axis_name, tiled=True)
         itself = itself + lax.axis_index(axis_name) * len(anchors)
     if negatives is not None:
-        negatives = _normalize_negatives(negatives, "z_a", z_a)
-        others = jnp.concatenate([others, negatives])
+        extra = _normalize_negatives(negatives, "z_a", z_a)
+        others = jnp.concatenate([others, extra])
 
     def log_partition(rows, itself):
         logits = _similarity(rows / temperature, others)
         # Under jnp.where XLA keeps the -inf as one more matrix for the whole loop.
         excluded = jnp.full_like(logits, -jnp.inf)
-        masked = lax.select(_is_column(itself, logits), excluded, logits)
-        return logsumexp(masked, axis=1)
+        logits = lax.select(_is_column(itself, logits), excluded, logits)
+        return logsumexp(logits, axis=1)
 
-    denominator = _map_blocks(log_partition, anchors, itself, block_size)
-    return denominator - jnp.concatenate([positive, positive])
+    partition = _map_blocks(log_partition, anchors, itself, block_size)
+    return partition - jnp.concatenate([positive, positive])
 
 
 def info_nce(
