@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
     """Does what the command line asks for; what goes wrong is an exception."""
     from simclr_jax.config import command_line
 
-    request = command_line.parse(argv, __doc__ or "")
+    request = command_line.parse(argv)
     if request.sweep:
         from simclr_jax.sweep import run as sweep
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import every_field
+from simclr_jax.config.fields import every_field, similar
 from simclr_jax.config.rules import RULES, STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.data.reader import one_line
@@ -182,7 +182,7 @@ def _with(config: Config, fields: dict[str, Any], row: str) -> Config:
     for path, value in fields.items():
         if path not in known or path == "seed":
             why = "set by --seeds" if path == "seed" else "no such field"
-            hint = config_lib.similar(path, known) if path != "seed" else ""
+            hint = similar(path, known) if path != "seed" else ""
             raise RequestError(f"--sweep: row {row!r}: config.{path}: {why}{hint}")
         *sections, leaf = path.split(".")
         section = made
