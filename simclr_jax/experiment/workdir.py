@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -229,7 +230,7 @@ def _provenance(config: Config) -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "config": json.loads(config_lib.to_json(config)),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(["python", *sys.argv]),
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import every_field
+from simclr_jax.config.fields import every_field, similar
 from simclr_jax.config.rules import RULES
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import Config
@@ -203,7 +203,7 @@ def _with(config: Config, fields: dict[str, Any], row: str) -> Config:
         if path == "seed":
             raise RequestError(f"--sweep: row {row!r}: config.seed: set by --seeds")
         if path not in paths:
-            hint = config_lib.similar(path, paths)
+            hint = similar(path, paths)
             raise RequestError(
                 f"--sweep: row {row!r}: config.{path}: no such field{hint}"
             )
