@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from scipy import stats
-from tiny import ROOT, launch, write_npz
+from tiny import PATIENCE, ROOT, launch, write_npz
 
 import launch as launcher
 from configs import common
@@ -375,7 +375,7 @@ def swept(npz, tmp_path_factory):
         process = launch(*flags, wait=False, **env)
         wait_for(process, workdir / "of-z/seed_0", step)
         os.kill(process.pid, number)
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=PATIENCE)
         errors.append((process.returncode, error))
     done = launch(*flags, **env)
     return workdir, flags, errors, done
@@ -403,12 +403,12 @@ def test_a_point_outlives_the_sweep_that_read_its_output(tmp_path):
     )
     for end in (process.stdout, process.stderr, process.stdin):
         end.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert (tmp_path / "state").read_text() == "saved"
 
 
 def wait_for(process, path, step):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
         metrics = path / "metrics.jsonl"
