@@ -36,9 +36,25 @@ def squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.uint8), labels.astype(np.int32)
 
 
-def write_npz(path: Path, train: int = 64, test: int = 40) -> Path:
-    images, labels = squares(train, 0)
-    test_images, test_labels = squares(test, 1)
+def faint_squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `squares`, but of greyish colours in as much noise.
+
+    The features of a random encoder hardly tell their classes.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    images = rng.integers(0, 120, (count, 16, 16, 3))
+    colours = [[200, 110, 110], [110, 200, 110], [110, 110, 200], [175, 175, 90]]
+    for image, label in zip(images, labels, strict=True):
+        y, x = rng.integers(0, 8, 2)
+        noise = rng.integers(-30, 30, (8, 8, 3))
+        image[y : y + 8, x : x + 8] = colours[label] + noise
+    return images.astype(np.uint8), labels.astype(np.int32)
+
+
+def write_npz(path: Path, train: int = 64, test: int = 40, draw=squares) -> Path:
+    images, labels = draw(train, 0)
+    test_images, test_labels = draw(test, 1)
     np.savez(
         path,
         train_images=images,
