@@ -14,34 +14,19 @@ import numpy as np
 import optax
 
 from simclr_jax import augment, checkpoint, data, methods
+from simclr_jax import evaluation as evaluate
+from simclr_jax.config.stages import stream
 from simclr_jax.config.validate import Config, method_options
 from simclr_jax.encoders import ResNet
-from simclr_jax.errors import RequestError
-from simclr_jax.evaluation import features as evaluate
 from simclr_jax.experiment import restore as restored
-from simclr_jax.experiment.images import Images
-from simclr_jax.experiment.preflight import pretraining_images
+from simclr_jax.experiment.images import Images, pretraining_images
+from simclr_jax.experiment.preflight import check_batch
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Predictor, Projector
 from simclr_jax.signals import check_stop
 from simclr_jax.training import loss_scale
 from simclr_jax.training import optimizers as optim
 from simclr_jax.training.loop import Plan
-
-# First fold of every key. A number stays with its purpose for good: changing one
-# changes what an interrupted run would have done next.
-STREAMS = {
-    "init": 0,
-    "data": 1,
-    "labels": 2,
-    "pretrain": 3,
-    "probe": 4,
-    "finetune": 5,
-    "supervised": 6,
-    "report": 7,
-    "distill": 8,
-    "distill_labels": 9,
-}
 
 
 def view(fields: Config, second: Config | None = None) -> augment.View:
@@ -60,27 +45,22 @@ class Experiment:
 
     # Keys and plans ---------------------------------------------------------
 
-    def key(self, stream: str) -> jax.Array:
-        """The key of a stage; its steps fold their number into it."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), STREAMS[stream])
+    def key(self, purpose: str) -> jax.Array:
+        """The key of a stage (see `stages.stream`); its steps fold their number in."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), stream(purpose))
 
     def order(self, stage: str) -> tuple[int, ...]:
         """The seed of a stage's data order."""
-        return (self.config.seed, STREAMS["data"], STREAMS[stage])
+        return (self.config.seed, stream("data"), stream(stage))
 
     def _section(self, stage: str) -> Config:
         return self.config if stage == "pretrain" else self.config[stage]
 
     def plan(self, stage: str, num_examples: int) -> tuple[Plan, int]:
         """`(plan, total steps)` for the stage's epochs over `num_examples`."""
+        check_batch(self.config, stage, num_examples)
         section = self._section(stage)
         per_epoch = num_examples // section.batch_size
-        if not per_epoch:
-            where = "" if stage == "pretrain" else f"{stage}."
-            raise RequestError(
-                f"config.{where}batch_size: {section.batch_size} is larger than the "
-                f"{num_examples} images that {stage} trains on; lower it"
-            )
         total = per_epoch * section.epochs
         limit = self.config.max_steps
         plan = Plan(
@@ -114,7 +94,7 @@ class Experiment:
 
     @cached_property
     def images(self) -> Images:
-        return Images(self.config, (self.config.seed, STREAMS["labels"]))
+        return Images(self.config, (self.config.seed, stream("labels")))
 
     @property
     def views(self) -> tuple[augment.View, augment.View]:
@@ -218,7 +198,7 @@ class Experiment:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
         embed = partial(self._embed, params, model_state)
-        features, _ = evaluate.extract(embed, self.ordered(source), levels)
+        features = evaluate.extract(embed, self.ordered(source), levels)
         return features, source.labels
 
     def ordered(self, source: data.Source) -> Iterator[dict]:

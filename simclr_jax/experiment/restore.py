@@ -1,18 +1,19 @@
 """The networks of a pretraining checkpoint, as the stages after it take them."""
 
+import dataclasses
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from simclr_jax import checkpoint
+from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import Config
+from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.preflight import (
-    check_network,
-    no_checkpoint,
-    pretraining_folder,
-)
+from simclr_jax.experiment.workdir import pretraining_folder, teacher_folder
+from simclr_jax.heads import Projector
 
 # What downstream stages take from a checkpoint.
 _NETWORK = ("encoder", "projector")
@@ -85,3 +86,66 @@ def matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
             f"{abstract.shape} in the recipe"
         )
     return jnp.asarray(stored)
+
+
+def origin(
+    stage: str, config: Config, workdir: str | os.PathLike
+) -> dict[str, int] | None:
+    """The steps of the newest checkpoints that a stage comes from; see `stages.holds`.
+
+    Returns:
+      `step` is the pretraining's and `teacher_step` the teacher's own. Empty if the
+      stage comes from no checkpoint; None if there is no such checkpoint yet.
+    """
+    follows = STAGES[stage].follows
+    if not follows:
+        return {}
+    from_teacher = follows == "teacher"
+    folder = (teacher_folder if from_teacher else pretraining_folder)(config, workdir)
+    steps = checkpoint.steps(folder)
+    if not from_teacher:
+        return {"step": steps[-1]} if steps else None
+    meta = checkpoint.read_meta(folder)
+    if meta is None:
+        return None
+    return {"teacher_step": steps[-1], "step": meta["source_step"]}
+
+
+def no_checkpoint(directory: Path) -> str:
+    """The refusal of stages that have no pretraining checkpoint to start from."""
+    return (
+        f"config.stages: no pretraining checkpoint in {directory}; add 'pretrain' or "
+        "name another workdir in config.pretrained"
+    )
+
+
+def no_teacher(config: Config, folder: Path) -> str:
+    """The refusal of a distillation that has no teacher."""
+    stage = config.distill.teacher_stage
+    if config.distill.teacher:
+        return (
+            f"config.distill.teacher: no checkpoint of stage {stage} in {folder}; run "
+            "that stage there, or name another config.distill.teacher_stage"
+        )
+    return (
+        f"config.stages: distill has no teacher, for {folder} is not there; put "
+        f"{stage!r} before it, or name a workdir in config.distill.teacher"
+    )
+
+
+def check_network(meta: dict, config: Config, directory) -> None:
+    """Raises RequestError if the checkpoint has another network than the recipe.
+
+    A field that is younger than the checkpoint has the default of the class it sets.
+    """
+    for section, network in (("encoder", ResNet), ("projector", Projector)):
+        defaults = {field.name: field.default for field in dataclasses.fields(network)}
+        for name, value in config[section].items():
+            if name == "init_scheme":  # no longer matters
+                continue
+            made = (defaults | meta[section]).get(name)
+            if made != value:
+                raise RequestError(
+                    f"config.{section}.{name}: the checkpoint in {directory} has "
+                    f"{made!r}, the recipe {value!r}"
+                )

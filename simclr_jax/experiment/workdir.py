@@ -17,7 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import jax
+
 from simclr_jax.config import validate as config_lib
+from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import Config
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import tensorboard as events
@@ -25,14 +28,11 @@ from simclr_jax.experiment import tensorboard as events
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def check(path: str | os.PathLike, config: Config, known: Config | None = None) -> None:
+def check(path: str | os.PathLike, config: Config) -> None:
     """Raises RequestError if `path` can't hold a run of `config`. Writes nothing.
 
     A workdir is bound to its recipe once there is something to continue: one that was
     refused, diverged or ran out of memory before its first checkpoint takes another.
-
-    Args:
-      known: configs/common.py's, see `config.same_recipe`.
     """
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
@@ -40,7 +40,7 @@ def check(path: str | os.PathLike, config: Config, known: Config | None = None) 
     recipe = path / "config.json"
     if recipe.exists() and _begun(path):
         made_by = _read(recipe, "--workdir", "take another --workdir")
-        config_lib.same_recipe(made_by, config, str(path), known)
+        config_lib.same_recipe(made_by, config, str(path))
     results(path)
 
 
@@ -54,6 +54,22 @@ def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
     if stage == "pretrain":
         return path / "checkpoints"
     return path / "stages" / stage / variant / "checkpoints"
+
+
+def pretraining_folder(config: Config, workdir: str | os.PathLike) -> Path:
+    """Where the pretraining checkpoints are that a run uses."""
+    return Path(config.pretrained or workdir).expanduser() / "checkpoints"
+
+
+def teacher_folder(config: Config, workdir: str | os.PathLike) -> Path:
+    """Where the checkpoints of the network that teaches are."""
+    stage = config.distill.teacher_stage
+    return checkpoints(teacher_workdir(config, workdir), stage, STAGES[stage].teaches)
+
+
+def teacher_workdir(config: Config, workdir: str | os.PathLike) -> Path:
+    """The workdir of the network that teaches."""
+    return Path(config.distill.teacher or workdir).expanduser()
 
 
 def results(path: Path, field: str = "--workdir") -> dict[str, Any]:
@@ -210,8 +226,6 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _provenance(config: Config) -> dict[str, Any]:
-    import jax  # here, so that a wrong workdir is refused before jax starts
-
     device = jax.devices()[0]
     return {
         "config": json.loads(config_lib.to_json(config)),

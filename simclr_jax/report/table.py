@@ -1,10 +1,9 @@
-"""results.json as people look at it: the table of the terminal and of the report.
+"""The rows of a results table, for the report's page, and as text for the terminal."""
 
-`page.py` makes report.html of it.
-"""
-
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from simclr_jax.config.stages import of_own_pretraining
 from simclr_jax.config.validate import Config
 
 
@@ -26,51 +25,79 @@ class Row(NamedTuple):
 def rows(results: dict[str, Any], config: Config) -> list[Row]:
     """The results that exist, each followed by its baseline."""
     published = {name: (top1, top3) for name, top1, top3 in config.published.rows}
-
-    def row(label: str, stage: str, variant: str = "") -> Row:
-        result = results[stage][variant] if variant else results[stage]
-        where = f"{stage}.{variant}".rstrip(".")
-        label += _of_step(results, stage, config)
-        theirs = published.get(where.replace(".", " "))
-        return Row(label, result["top1"], result.get("top3"), where, theirs)
-
     table = []
-    if "finetune" in results:
-        share = _percent_of_labels(results["finetune"]["label_fraction"])
-        table.append(row(f"fine-tuned on {share}", "finetune", "pretrained"))
-        table.append(row("  the same from scratch", "finetune", "random_init"))
-    if "probe" in results:
-        share = _percent_of_labels(results["probe"]["label_fraction"])
-        scored = results["probe"].get("features", "h")
-        on = "" if scored == "h" else f" on {scored}"
-        table.append(row(f"linear probe{on}, {share}", "probe", "pretrained"))
-        of_step = _of_step(results, "probe", config)
-        for level, top1 in results["probe"]["layers"].items():
-            if level != scored:
-                label = f"  on {level} instead of {scored}{of_step}"
-                table.append(Row(label, top1, None, f"probe.layers.{level}"))
-        table.append(row("  random encoder", "probe", "random_init"))
-        if "target" in results["probe"]:
-            table.append(row("  target network", "probe", "target"))
-    if "knn" in results:
-        table.append(row(f"kNN, k {config.knn.k}", "knn"))
-    if "supervised" in results:
-        table.append(row("supervised, all labels", "supervised"))
-    if "distill" in results:
-        share = _percent_of_labels(results["distill"]["label_fraction"])
-        table.append(row("distilled student", "distill", "student"))
-        table.append(row("  its teacher", "distill", "teacher"))
-        table.append(row(f"  the student on {share} alone", "distill", "random_init"))
+    for stage, described in ROWS.items():
+        if stage not in results:
+            continue
+        of_step = _of_step(results, stage, config)
+        for label, place in described(results[stage], config):
+            value: Any = results[stage]
+            for name in place.split(".") if place else ():
+                value = value[name]
+            top1, top3 = value, None
+            if isinstance(value, dict):
+                top1, top3 = value["top1"], value.get("top3")
+            where = f"{stage}.{place}".rstrip(".")
+            theirs = published.get(where.replace(".", " "))
+            table.append(Row(label + of_step, top1, top3, where, theirs))
     return table
+
+
+# The rows of a stage: (label, place in the stage's entry of results.json). The place
+# holds a number or a dict with "top1"; "" is the entry itself.
+Rows = Iterator[tuple[str, str]]
+
+
+def _finetune(result: dict[str, Any], config: Config) -> Rows:
+    share = _percent_of_labels(result["label_fraction"])
+    yield f"fine-tuned on {share}", "pretrained"
+    yield "  the same from scratch", "random_init"
+
+
+def _probe(result: dict[str, Any], config: Config) -> Rows:
+    share = _percent_of_labels(result["label_fraction"])
+    scored = result.get("features", "h")
+    on = "" if scored == "h" else f" on {scored}"
+    yield f"linear probe{on}, {share}", "pretrained"
+    for level in result["layers"]:
+        if level != scored:
+            yield f"  on {level} instead of {scored}", f"layers.{level}"
+    yield "  random encoder", "random_init"
+    if "target" in result:
+        yield "  target network", "target"
+
+
+def _knn(result: dict[str, Any], config: Config) -> Rows:
+    yield f"kNN, k {config.knn.k}", ""
+
+
+def _supervised(result: dict[str, Any], config: Config) -> Rows:
+    yield "supervised, all labels", ""
+
+
+def _distill(result: dict[str, Any], config: Config) -> Rows:
+    share = _percent_of_labels(result["label_fraction"])
+    yield "distilled student", "student"
+    yield "  its teacher", "teacher"
+    yield f"  the student on {share} alone", "random_init"
+
+
+# By stage, in the order of the table.
+ROWS: dict[str, Callable[[dict[str, Any], Config], Rows]] = {
+    "finetune": _finetune,
+    "probe": _probe,
+    "knn": _knn,
+    "supervised": _supervised,
+    "distill": _distill,
+}
 
 
 def _of_step(results: dict[str, Any], stage: str, config: Config) -> str:
     """Marks what an earlier step of pretraining gave, and was not run again since."""
-    newest = results.get("pretrain", {}).get("step")
-    step, own = results[stage]["step"], stage != "supervised"
-    if stage == "distill":
-        own = not config.distill.teacher and config.distill.teacher_stage == "finetune"
-    return f" (step {step})" if own and newest not in (None, step) else ""
+    if not of_own_pretraining(stage, config):
+        return ""
+    newest, step = results.get("pretrain", {}).get("step"), results[stage]["step"]
+    return "" if newest in (None, step) else f" (step {step})"
 
 
 def _percent_of_labels(fraction: float) -> str:
@@ -78,12 +105,12 @@ def _percent_of_labels(fraction: float) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """ "81.2" of 0.812, and nothing of None."""
+    """A fraction in percent with one decimal: 0.812 -> "81.2"; None -> ""."""
     return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def published_figures(row: Row) -> str:
-    """ "90.2 / 99.1": top-1 and top-3 as published, what there is of them."""
+    """The published top-1 and top-3 in percent: "90.2 / 99.1", or the one there is."""
     numbers = row.published or ()
     return " / ".join(f"{x:.1f}" for x in numbers if x is not None)
 
@@ -113,7 +140,7 @@ def table(results: dict[str, Any], config: Config) -> str:
 
 
 def pretraining(result: dict[str, Any]) -> str:
-    """One line on results.json's `pretrain`: how long, how fast, where it ended."""
+    """One line on results.json's `pretrain`: epochs, seconds, rate and last loss."""
     line = f"pretraining: {result['epochs']:.4g} epochs in {result['seconds']:.0f} s"
     if result["images_per_second"]:
         line += f", {result['images_per_second']:.0f} images/s"

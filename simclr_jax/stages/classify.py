@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from simclr_jax import data
-from simclr_jax.evaluation import features as evaluate
+from simclr_jax import evaluation as evaluate
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier, Projector, keep_layers
 from simclr_jax.stages.fit import fit
@@ -147,7 +147,7 @@ def score(
         logits, _ = network.logits(params, model_state, images, train=False)
         return {"logits": logits}
 
-    outputs, _ = evaluate.extract(
+    outputs = evaluate.extract(
         lambda batch: predict(params, model_state, batch),
         experiment.ordered(experiment.images.test),
     )

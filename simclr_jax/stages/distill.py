@@ -16,7 +16,8 @@ import optax
 from simclr_jax import augment, checkpoint, data, losses, methods
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment, view
-from simclr_jax.experiment.preflight import no_teacher, teacher_folder
+from simclr_jax.experiment.restore import no_teacher
+from simclr_jax.experiment.workdir import teacher_folder
 from simclr_jax.heads import Projector
 from simclr_jax.stages import classify, finetune
 from simclr_jax.stages.classify import Network

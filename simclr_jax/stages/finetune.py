@@ -1,14 +1,13 @@
-"""Stages `finetune` and `supervised`: the whole network trained on labels.
+"""Stage `finetune`: the whole network trained on labels.
 
 Fine-tuning starts from the pretrained encoder and from the same encoder at its
 random initialisation, on the same labels, in the same order, with the same draws of
-augmentation. `supervised` is the second of these on all labels. BatchNorm normalises
-by the batch while training and by its running statistics in evaluation.
+augmentation. BatchNorm normalises by the batch while training and by its running
+statistics in evaluation.
 """
 
 from typing import Any
 
-import numpy as np
 import optax
 
 from simclr_jax import augment, data
@@ -54,24 +53,6 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
         "label_fraction": experiment.images.label_fraction("finetune"),
         "step": step,
     }
-
-
-def supervised(experiment: Experiment) -> dict[str, Any]:
-    """The same encoder trained from scratch on all labels."""
-    known = np.flatnonzero(experiment.images.train.labels >= 0)
-    source = experiment.images.train.subset(known)
-    network = Network(
-        experiment.encoder, experiment.projector, 0, experiment.images.train.num_classes
-    )
-    return train_on_labels(
-        experiment,
-        "supervised",
-        "random_init",
-        network,
-        experiment.random_init,
-        source,
-        experiment.meta(0),
-    ) | {"step": 0}
 
 
 def train_on_labels(

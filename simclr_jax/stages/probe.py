@@ -1,4 +1,4 @@
-"""Stages `probe` and `knn`: what frozen features are worth.
+"""Stage `probe`: what frozen features are worth to a linear classifier.
 
 The linear probe is a multinomial logistic regression on standardised features. The
 features of the labelled images are computed once, in inference mode; the classifiers
@@ -14,12 +14,10 @@ import numpy as np
 import optax
 
 from simclr_jax import data
-from simclr_jax.evaluation import features as evaluate
+from simclr_jax import evaluation as evaluate
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.stages import knn
 from simclr_jax.stages.fit import fit, train_quietly
-
-# Every level's features [N, D], and the labels [N].
-Features = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 def loss_fn(params, model_state, key, batch):
@@ -42,7 +40,7 @@ def _logits(params: dict[str, jax.Array], features: jax.Array) -> jax.Array:
 class _Fit:
     """Features ready to be probed: standardised by the labelled training images."""
 
-    def __init__(self, experiment: Experiment, train: Features, test: Features):
+    def __init__(self, experiment: Experiment, train: knn.Features, test: knn.Features):
         features, self.labels = train
         test_features, self.test_labels = test
         self.train, self.test = {}, {}
@@ -148,29 +146,7 @@ def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, f
     )
     top = fitted.scores(params)["h"]
     return {
-        "knn_top1": _knn_accuracy(experiment, bank, test),
+        "knn_top1": knn.accuracy(experiment, bank, test),
         "probe_top1": top["top1"],
         "probe_top3": top["top3"],
     }
-
-
-def knn(experiment: Experiment) -> dict[str, Any]:
-    """Stage `knn`: the test images' nearest labelled training images, by h."""
-    step, params, model_state = experiment.pretrained
-    bank = experiment.features(params, model_state, experiment.images.train, ("h",))
-    test = experiment.features(params, model_state, experiment.images.test, ("h",))
-    return {"top1": _knn_accuracy(experiment, bank, test), "step": step}
-
-
-def _knn_accuracy(experiment: Experiment, bank: Features, test: Features) -> float:
-    (features, labels), (queries, expected) = bank, test
-    known = labels >= 0
-    found = evaluate.knn(
-        jnp.asarray(queries["h"]),
-        jnp.asarray(features["h"][known]),
-        jnp.asarray(labels[known]),
-        k=experiment.config.knn.k,
-        temperature=experiment.config.knn.temperature,
-        num_classes=experiment.images.train.num_classes,
-    )
-    return float((np.asarray(found) == expected)[expected >= 0].mean())

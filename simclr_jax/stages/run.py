@@ -1,36 +1,31 @@
 """Runs a recipe's stages in order, skipping those whose result still holds."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
-from simclr_jax import checkpoint, data
+from simclr_jax import data
+from simclr_jax.config.stages import STAGES, having, holds
 from simclr_jax.config.validate import Config
-from simclr_jax.experiment import preflight
+from simclr_jax.experiment import preflight, restore
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.preflight import (
-    FROM_CHECKPOINT,
-    FROM_LABELS,
-    pretraining_folder,
-    teacher_folder,
-)
+from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir
-from simclr_jax.report import page as report_page
 from simclr_jax.report import table as report
 from simclr_jax.signals import check_stop
-from simclr_jax.stages import distill, finetune, pretrain, probe
-
-Stage = Callable[[Experiment], dict[str, Any]]
-
-_STAGES: dict[str, Stage] = {
-    "pretrain": pretrain.pretrain,
-    "knn": probe.knn,
-    "probe": probe.probe,
-    "finetune": finetune.finetune,
-    "supervised": finetune.supervised,
-    "distill": distill.distill,
-}
+from simclr_jax.stages import pretrain
 
 
+def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
+    """What runs a stage: the function of its name in `simclr_jax/stages/STAGE.py`.
+
+    It returns the stage's entry in results.json, with the pretraining `step` it used if
+    it needs an encoder; None if the stage's record says that it leaves no entry.
+    """
+    return getattr(importlib.import_module(f"simclr_jax.stages.{stage}"), stage)
+
+
+@preflight.naming_fields()  # a stream can fail in the middle of training
 def run(config: Config, path: str) -> None:
     """Runs `config.stages` in the workdir `path`; see launch.py for the exit codes.
 
@@ -40,8 +35,8 @@ def run(config: Config, path: str) -> None:
     info = preflight.check(config, path)
     workdir = Workdir(path, config)
     experiment = Experiment(config, workdir, info)
-    computed = [stage for stage in config.stages if stage != "report"]
-    waiting = {stage for stage in computed if not _holds(experiment, stage)}
+    recorded = [stage for stage in config.stages if STAGES[stage].records]
+    waiting = {stage for stage in recorded if not result_holds(experiment, stage)}
     if waiting:
         _check_images(experiment, waiting, info)
     workdir.open()
@@ -62,48 +57,37 @@ def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) ->
     Before hours of work, and before anything is written.
     """
     config, images = experiment.config, experiment.images
+    labelled = any(STAGES[stage].labels for stage in config.stages)
     if "pretrain" in waiting:
         pretrain.check_method(experiment)
-    counts = {"pretrain": preflight.pretraining_images(config, info)}
-    if waiting - {"pretrain"} or config.probe.every_epochs:
+        labelled = labelled or config.probe.every_epochs > 0
+    counts = {"pretrain": pretraining_images(config, info)}
+    if labelled:
         images.require_labels()
         counts["supervised"] = int((images.train.labels >= 0).sum())
         counts["probe"] = len(images.labelled_indices("probe"))
         # A list of names is read for those that have a use for it.
-        if set(config.stages) & set(FROM_LABELS):
+        if set(config.stages) & having(labels="finetune"):
             counts["finetune"] = len(images.labelled_indices("finetune"))
     preflight.check_batches(config, counts)
 
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:
-    """Whether anything had to be done."""
+    """Whether anything had to be computed."""
     check_stop()
     config, workdir = experiment.config, experiment.workdir
-    if stage == "report":
-        report_page.write(experiment)
+    if result_holds(experiment, stage):
         return False
-    if _holds(experiment, stage):
+    result = function(stage)(experiment)
+    if result is None:
         return False
-    result = _STAGES[stage](experiment)
     workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
     return True
 
 
-def _holds(experiment: Experiment, stage: str) -> bool:
+def result_holds(experiment: Experiment, stage: str) -> bool:
     """Whether results.json's entry is what running the stage again would give."""
     config, workdir = experiment.config, experiment.workdir
     result = workdir.results().get(stage)
-    if result is None or result.get("max_steps") != config.max_steps:
-        return False
-    if stage == "distill":
-        folder = teacher_folder(config, workdir.path)
-        steps, meta = checkpoint.steps(folder), checkpoint.read_meta(folder)
-        taught_by = (result["teacher_step"], result["step"])
-        return meta is not None and taught_by == (steps[-1], meta["source_step"])
-    if stage == "pretrain":
-        steps = checkpoint.steps(workdir.checkpoints("pretrain"))
-    elif stage in FROM_CHECKPOINT:
-        steps = checkpoint.steps(pretraining_folder(config, workdir.path))
-    else:
-        return True
-    return bool(steps) and steps[-1] == result["step"]
+    origin = restore.origin(stage, config, workdir.path)
+    return holds(result, config.max_steps, origin)

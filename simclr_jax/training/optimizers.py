@@ -170,6 +170,11 @@ def make(
 
     Raises:
       ValueError: an unknown name, or a negative number of steps.
+
+    Example:
+      >>> tx, schedule = make("lars", lr=0.3, warmup_steps=10, total_steps=100)
+      >>> round(float(schedule(5)), 3)
+      0.15
     """
     _check_name("optimizer", name, OPTIMIZERS)
     learning_rate = make_schedule(

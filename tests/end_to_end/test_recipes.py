@@ -14,7 +14,7 @@ from configs import common
 from simclr_jax import augment, data
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.command_line import parse
-from simclr_jax.config.fields import RULES
+from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment, view
 from simclr_jax.experiment.restore import matching
@@ -54,9 +54,8 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
     changes.append("--config.microbatch=0")
     given = {"bn_groups": 8} if method == "moco" else {}
     changes += [f"--config.method.{key}={value}" for key, value in given.items()]
-    known = common.get_config()
-    config = parse(["launch.py", *flags, *changes], known).config
-    config_lib.validate(config, common.get_config())
+    config = parse(["launch.py", *flags, *changes]).config
+    config_lib.validate(config)
     same = recipes.method.name == method
     kept = config_lib.method_options(recipes) if same else {}
     assert config_lib.method_options(config) == kept | given
@@ -65,15 +64,15 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
     )
     if method == "byol":
         changes.append("--config.method.temperature=0.1")
-        config = parse(["launch.py", *flags, *changes], known).config
+        config = parse(["launch.py", *flags, *changes]).config
         with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
-            config_lib.validate(config, common.get_config())
+            config_lib.validate(config)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_valid_and_documented(name):
     module, config = load(name)
-    config_lib.validate(config, common.get_config())
+    config_lib.validate(config)
     assert f"--config=configs/{name.partition(':')[0]}.py" in module.__doc__
     # The published rows name results that the report has.
     results = {
@@ -118,11 +117,11 @@ def test_a_mistyped_field_in_a_recipe_is_refused():
         section, _, leaf = path.rpartition(".")
         (config[section] if section else config)[leaf] = 3
         with pytest.raises(RequestError, match=f"config.{path}: .*{hint}"):
-            config_lib.validate(config, common.get_config())
+            config_lib.validate(config)
     config = common.get_config()
     del config["epochs"]
     with pytest.raises(RequestError, match=r"config\.epochs"):
-        config_lib.validate(config, common.get_config())
+        config_lib.validate(config)
 
 
 def test_cifar10_is_the_experiment_it_says_it_is():
@@ -245,7 +244,7 @@ def points(name):
     file, colon, variant = name.partition(":")
     sweep = sweep_plan.load(f"{ROOT}/configs/{file}.py{colon}{variant}")
     found = sweep_plan.points(sweep, config, [0], "/nowhere")
-    sweep_plan.check(sweep, found, [], common.get_config(), to_run=False)
+    sweep_plan.check(sweep, found, [], to_run=False)
     return sweep, {p.row: dict(config_lib.flatten(p.config)) for p in found}
 
 
@@ -355,7 +354,7 @@ def test_stl10_pretrains_on_the_images_without_labels(tmp_path):
 def experiment(name, **changes):
     _, config = load(name)
     config.update(changes)
-    config_lib.validate(config, common.get_config())
+    config_lib.validate(config)
     info = data.Info("cifar10", {"train": 50_000, "test": 10_000}, 10, (), (32, 32, 3))
     return Experiment(config, None, info)  # type: ignore[arg-type]
 
@@ -446,7 +445,7 @@ def test_the_mechanisms_rows_are_valid():
     for fields in sweep["rows"].values():
         config = module.get_config()
         config.update_from_flattened_dict(fields)
-        config_lib.validate(config, common.get_config())
+        config_lib.validate(config)
         flat = dict(config_lib.flatten(config))
         seen.add((flat[sweep["chart"]["lines"]], flat[sweep["chart"]["x"]]))
     assert len(seen) == len(sweep["rows"])

@@ -13,7 +13,7 @@ from configs import common
 from simclr_jax import data
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment import preflight
+from simclr_jax.experiment import restore
 from simclr_jax.experiment.workdir import Workdir, check
 from simclr_jax.heads import Projector
 from simclr_jax.stages import run as stages
@@ -172,9 +172,9 @@ def test_a_damaged_record_is_named(workdir, config, name, cure, text):
 def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
     (workdir.path / "results.json").write_text('{"supervised": {"loss": 1}}')
     run: Any = SimpleNamespace(config=config, workdir=workdir)
-    assert not stages._holds(run, "supervised")
+    assert not stages.result_holds(run, "supervised")
     (workdir.path / "results.json").write_text('{"supervised": {"max_steps": 0}}')
-    assert stages._holds(run, "supervised")
+    assert stages.result_holds(run, "supervised")
 
 
 def test_tensorboard_without_clu_is_refused(tmp_path, config, monkeypatch):
@@ -199,12 +199,11 @@ def test_a_workdir_older_than_a_field_was_made_with_its_default(workdir, config)
     del made["probe"]["features"]
     del made["finetune"]["label_file"]
     path.write_text(json.dumps(made))
-    known = common.get_config()
-    check(workdir.path, config, known)
+    check(workdir.path, config)
     config.probe.features = "z"
     message = "config.probe.features: .* was made with 'h', not 'z'"
     with pytest.raises(RequestError, match=message):
-        check(workdir.path, config, known)
+        check(workdir.path, config)
 
 
 def test_a_checkpoint_older_than_a_field_was_made_with_its_default():
@@ -212,11 +211,11 @@ def test_a_checkpoint_older_than_a_field_was_made_with_its_default():
     meta = {name: dict(config[name]) for name in ("encoder", "projector")}
     del meta["encoder"]["sk"]
     del meta["projector"]["last_norm"]
-    preflight.check_network(meta, config, "older")
+    restore.check_network(meta, config, "older")
     config.projector.last_norm = False
     message = "config.projector.last_norm: .* older has True, the recipe False"
     with pytest.raises(RequestError, match=message):
-        preflight.check_network(meta, config, "older")
+        restore.check_network(meta, config, "older")
 
 
 def test_a_networks_defaults_are_the_recipes():

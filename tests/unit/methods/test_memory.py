@@ -155,8 +155,8 @@ def test_its_target_can_be_probed_and_only_then():
     config = common.get_config()  # batch 256
     config.probe.target = True
     config.method.memory = 1024
-    config_lib.validate(config, common.get_config())
+    config_lib.validate(config)
     for nothing in (0, None):
         config.method.memory = nothing
         with pytest.raises(RequestError, match=r"probe\.target: simclr"):
-            config_lib.validate(config, common.get_config())
+            config_lib.validate(config)

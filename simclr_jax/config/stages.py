@@ -1,0 +1,112 @@
+"""What a stage is: the one list that config, experiment, stages, report and sweep read.
+
+A new stage is a record here, a function of its name in `simclr_jax/stages/NAME.py`, and
+its rows in `simclr_jax/report/table.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+
+class Stage(NamedTuple):
+    """One stage.
+
+    Attributes:
+      name: as in `config.stages`; launch.py runs them in that order.
+      stream: the number of its keys' stream (`stream`); None: it draws nothing.
+      makes: "encoder" if it trains what others need, else "".
+      needs: "encoder", the newest pretraining checkpoint; "teacher", the newest
+        checkpoint of `config.distill.teacher_stage`; "", nothing.
+      labels: which training labels it uses: "all", those that the section "probe" or
+        "finetune" of the recipe picks, or "" for none.
+      teaches: its variant that can be a teacher, else "".
+      records: whether it leaves an entry in results.json. One that doesn't runs each
+        time.
+    """
+
+    name: str
+    stream: int | None = None
+    makes: Literal["", "encoder"] = ""
+    needs: Literal["", "encoder", "teacher"] = ""
+    labels: Literal["", "all", "probe", "finetune"] = ""
+    teaches: str = ""
+    records: bool = True
+
+    @property
+    def follows(self) -> str:
+        """The network whose newer checkpoint makes this stage's result stale."""
+        return self.makes or self.needs
+
+
+_RECORDS = (
+    Stage("pretrain", 3, makes="encoder"),
+    Stage("knn", needs="encoder", labels="all"),
+    Stage("probe", 4, needs="encoder", labels="probe"),
+    Stage("finetune", 5, needs="encoder", labels="finetune", teaches="pretrained"),
+    Stage("supervised", 6, labels="all", teaches="random_init"),
+    Stage("distill", 8, needs="teacher", labels="finetune", teaches="student"),
+    Stage("report", 7, records=False),
+)
+STAGES = {stage.name: stage for stage in _RECORDS}
+
+# The other streams of keys.
+_STREAMS = {"init": 0, "data": 1, "labels": 2, "distill_labels": 9}
+
+
+def stream(name: str) -> int:
+    """The first fold of every key of a purpose: a stage, "init", "data", "labels".
+
+    A number stays with its purpose for good: another one would change what an
+    interrupted run would have done next.
+
+    Raises:
+      KeyError: nothing draws from a stream of this name.
+    """
+    if name in _STREAMS:
+        return _STREAMS[name]
+    number = STAGES[name].stream
+    if number is None:
+        raise KeyError(name)
+    return number
+
+
+def having(**fields: str | bool) -> set[str]:
+    """The stages whose record has these values: `having(labels="finetune")`."""
+    return {
+        name
+        for name, stage in STAGES.items()
+        if all(getattr(stage, field) == value for field, value in fields.items())
+    }
+
+
+def teachers() -> tuple[str, ...]:
+    """The stages whose network can teach."""
+    return tuple(name for name, stage in STAGES.items() if stage.teaches)
+
+
+def of_own_pretraining(name: str, config: Any) -> bool:
+    """Whether a stage's result comes from the pretraining of its own workdir.
+
+    A teacher may come from another workdir, or from no pretraining.
+    """
+    if STAGES[name].needs != "teacher":
+        return STAGES[name].follows == "encoder"
+    taught_here = not config.distill.teacher
+    return taught_here and STAGES[config.distill.teacher_stage].needs == "encoder"
+
+
+def holds(
+    result: Mapping[str, Any] | None, max_steps: int, origin: Mapping[str, int] | None
+) -> bool:
+    """Whether running a stage again would give what results.json has of it.
+
+    Args:
+      result: the stage's entry in results.json, if there is one.
+      max_steps: the recipe's; the entry must have been made with the same.
+      origin: the steps of the checkpoints that the stage would come from now, named as
+        in the entry (`step`, `teacher_step`). Empty if it comes from none; None if it
+        needs one and there is none.
+    """
+    if result is None or origin is None or result.get("max_steps") != max_steps:
+        return False
+    return all(result.get(name) == step for name, step in origin.items())

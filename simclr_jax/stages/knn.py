@@ -1,0 +1,35 @@
+"""Stage `knn`: what frozen features are worth to a vote of the nearest neighbours."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from simclr_jax import evaluation
+from simclr_jax.experiment.experiment import Experiment
+
+# Every level's features [N, D], and the labels [N].
+Features = tuple[dict[str, np.ndarray], np.ndarray]
+
+
+def knn(experiment: Experiment) -> dict[str, Any]:
+    """The test images' nearest labelled training images, by h."""
+    step, params, model_state = experiment.pretrained
+    bank = experiment.features(params, model_state, experiment.images.train, ("h",))
+    test = experiment.features(params, model_state, experiment.images.test, ("h",))
+    return {"top1": accuracy(experiment, bank, test), "step": step}
+
+
+def accuracy(experiment: Experiment, bank: Features, test: Features) -> float:
+    """The share of labelled queries whose class the labelled bank gives, by h."""
+    (features, labels), (queries, expected) = bank, test
+    known = labels >= 0
+    found = evaluation.knn(
+        jnp.asarray(queries["h"]),
+        jnp.asarray(features["h"][known]),
+        jnp.asarray(labels[known]),
+        k=experiment.config.knn.k,
+        temperature=experiment.config.knn.temperature,
+        num_classes=experiment.images.train.num_classes,
+    )
+    return float((np.asarray(found) == expected)[expected >= 0].mean())
