@@ -1,5 +1,6 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types, unit and end-to-end tests
+# make test    set up, then lint, types and all tests: seven minutes on two cores
+# make test-fast  set up, then the unit tests only: two minutes
 # make clean   remove the virtual environment and the demo's run
 #
 # Set-up is .venv with the versions of constraints.txt, done once per change of them.
@@ -20,12 +21,19 @@ JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
 comma := ,
 EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test test-fast lint types clean
+
+# One file goes to one worker; the longest files first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: .venv/ready-$(JAX)-demo
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=runs/demo
 
-test: lint types unit
+test: lint types
+	$(PYTEST)
+
+test-fast: .venv/ready-$(JAX)-test
+	$(PYTEST) tests/unit
 
 lint: .venv/ready-$(JAX)-test
 	$(BIN)/ruff check .
@@ -33,9 +41,6 @@ lint: .venv/ready-$(JAX)-test
 
 types: .venv/ready-$(JAX)-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
-
-unit: .venv/ready-$(JAX)-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf .venv runs/demo

@@ -1,13 +1,32 @@
-"""Shared test set-up: two virtual CPU devices, no silent rank promotion."""
+"""Shared test set-up: two virtual CPU devices, no silent rank promotion, and a
+compilation cache of the tests' own."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import jax
 import pytest
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# One temporary cache for the processes that tests start; xdist's workers inherit its
+# name. Who wants to keep what was compiled names a folder of their own, never the
+# user's by accident.
+_CACHE, _OURS = "JAX_COMPILATION_CACHE_DIR", "simclr_jax_tests_"
+if _CACHE not in os.environ:
+    os.environ[_CACHE] = tempfile.mkdtemp(prefix=_OURS)
+    atexit.register(shutil.rmtree, os.environ[_CACHE], ignore_errors=True)
+
+import jax  # noqa: E402  (reads the environment)
+
+if _OURS in os.environ[_CACHE]:  # in here nothing is compiled twice
+    jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+END_TO_END = Path(__file__).parent / "end_to_end"
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +38,14 @@ def compile_in_haste():
 
 
 # Files of whole runs, the longest first: with one file left two workers become one.
-_FIRST = ("test_launch", "test_report", "test_distill", "test_sweep", "test_recipes")
+_FIRST = (
+    "test_recipes",
+    "test_distill",
+    "test_sweep",
+    "test_resumption",
+    "test_whole_run",
+    "test_report",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -27,4 +53,7 @@ def pytest_collection_modifyitems(items):
         name = item.path.stem
         return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
+    for item in items:
+        if item.path.is_relative_to(END_TO_END):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=rank)  # stable: all else stays as it was

@@ -1,6 +1,7 @@
 """Small things the tests share: an encoder of a few weights, coloured squares as a
 data set, and the recipe that trains on them in seconds."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +36,25 @@ def squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.uint8), labels.astype(np.int32)
 
 
-def write_npz(path: Path, train: int = 64, test: int = 40) -> Path:
-    images, labels = squares(train, 0)
-    test_images, test_labels = squares(test, 1)
+def faint_squares(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `squares`, but of greyish colours in as much noise.
+
+    The features of a random encoder hardly tell their classes.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    images = rng.integers(0, 120, (count, 16, 16, 3))
+    colours = [[200, 110, 110], [110, 200, 110], [110, 110, 200], [175, 175, 90]]
+    for image, label in zip(images, labels, strict=True):
+        y, x = rng.integers(0, 8, 2)
+        noise = rng.integers(-30, 30, (8, 8, 3))
+        image[y : y + 8, x : x + 8] = colours[label] + noise
+    return images.astype(np.uint8), labels.astype(np.int32)
+
+
+def write_npz(path: Path, train: int = 64, test: int = 40, draw=squares) -> Path:
+    images, labels = draw(train, 0)
+    test_images, test_labels = draw(test, 1)
     np.savez(
         path,
         train_images=images,
@@ -48,18 +65,25 @@ def write_npz(path: Path, train: int = 64, test: int = 40) -> Path:
     return path
 
 
-def launch(*args: str, timeout: float = 300, wait: bool = True, **env: str):
-    """`python launch.py *args` in a process of its own."""
-    import os
+# Seconds after which a process counts as hung: no busy machine is that slow.
+PATIENCE = 3600
+_ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
+
+def launch(*args: str, wait: bool = True, **env: str):
+    """`python launch.py *args` in a process of its own.
+
+    XLA optimises little: its programs run a few steps, and most of a run's time would
+    go to compiling them.
+    """
     command = [sys.executable, str(ROOT / "launch.py"), *args]
     options = {
         "cwd": ROOT,
-        "env": os.environ | {"JAX_PLATFORMS": "cpu"} | env,
+        "env": os.environ | _ENVIRONMENT | env,
         "text": True,
     }
     if wait:
-        return subprocess.run(command, capture_output=True, timeout=timeout, **options)
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE, **options)
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )

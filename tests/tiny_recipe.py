@@ -6,7 +6,7 @@ from configs import common
 def get_config():
     config = common.get_config()
     config.data.name = "npz"
-    config.encoder.depth = 18
+    config.encoder.depth = 10
     config.encoder.width = 0.0625
     config.encoder.stem = "cifar"
     config.projector.dim = 16

@@ -7,21 +7,13 @@ import shutil
 import browser
 import numpy as np
 import pytest
-from tiny import launch, recipe, squares, write_npz
+from tiny import launch, recipe, squares
 
 
 @pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    return write_npz(tmp_path_factory.mktemp("data") / "squares.npz")
-
-
-@pytest.fixture(scope="module")
-def workdir(npz, tmp_path_factory):
+def workdir(whole):
     """A whole run, and what it printed."""
-    path = tmp_path_factory.mktemp("runs") / "whole"
-    done = launch(*recipe(npz), f"--workdir={path}")
-    assert done.returncode == 0, done.stderr
-    return path, done.stdout
+    return whole.workdir, whole.stdout
 
 
 def test_the_terminal_ends_with_the_table_and_the_report(workdir):

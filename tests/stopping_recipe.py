@@ -1,0 +1,50 @@
+"""tests/tiny_recipe.py, whose process gets a signal at a point that is known.
+
+--config=tests/stopping_recipe.py:record/pretrain/8/SIGKILL
+    once step 8 of pretraining is on record
+--config=tests/stopping_recipe.py:save/pretrain/9/SIGKILL
+    when checkpoint 9 is written, but not yet in its place
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from tests import tiny_recipe
+
+
+def get_config(point):
+    """`WHEN/STAGE[/VARIANT]/STEP/SIGNAL`."""
+    when, *training, step, name = point.split("/")
+    (_on_record if when == "record" else _on_save)(training, int(step), name)
+    return tiny_recipe.get_config()
+
+
+def _stop(name):
+    os.kill(os.getpid(), signal.Signals[name])
+
+
+def _on_record(training, number, name):
+    from simclr_jax.experiment.workdir import Workdir
+
+    record = Workdir.record
+
+    def and_stop(self, stage, variant, step, **values):
+        record(self, stage, variant, step, **values)
+        if [stage, *filter(None, [variant])] == training and step == number:
+            _stop(name)
+
+    Workdir.record = and_stop
+
+
+def _on_save(training, number, name):
+    rename = os.rename
+    folders = ["stages", *training] if training != ["pretrain"] else []
+    place = (*folders, "checkpoints", str(number))
+
+    def or_stop(source, target, **options):
+        if Path(target).parts[-len(place) :] == place:
+            _stop(name)
+        rename(source, target, **options)
+
+    os.rename = or_stop
