@@ -15,17 +15,7 @@ from pathlib import Path
 
 from simclr_jax.config import defaults, recipes
 from simclr_jax.config.fields import every_field, flatten
-
-# A line a stage.
-STAGES = {
-    "pretrain": "train the encoder without labels",
-    "knn": "classify test images by their nearest training images",
-    "probe": "train a linear classifier on the frozen features",
-    "finetune": "train the whole network on a few labels, and the same from scratch",
-    "supervised": "train the same network on all labels",
-    "distill": "train a student on what the fine-tuned network says of all images",
-    "report": "write report.html",
-}
+from simclr_jax.config.stages import STAGES
 
 _WIDTH, _COLUMN = 88, 36
 _USAGE = """\
@@ -62,7 +52,7 @@ def usage(folder: Path) -> str:
         lines.append(f"  {os.path.relpath(recipe.path)}: {recipe.about}")
         if recipe.variants:
             lines.append(f"      {', '.join(f':{name}' for name in recipe.variants)}")
-    stages = [f"  {name:<11} {about}" for name, about in STAGES.items()]
+    stages = [f"  {stage.name:<11} {stage.about}" for stage in STAGES.values()]
     return _USAGE.format(recipes="\n".join(lines), stages="\n".join(stages))
 
 

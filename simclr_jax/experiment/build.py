@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from simclr_jax import augment, data, methods
+from simclr_jax.config.fields import Config, method_options
 from simclr_jax.config.stages import stream
-from simclr_jax.config.validate import Config, method_options
 from simclr_jax.encoders import ResNet
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.preflight import check_batch

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from simclr_jax import augment, checkpoint, data, evaluation, methods
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
-from simclr_jax.config.validate import Config
 from simclr_jax.encoders import ResNet
 from simclr_jax.experiment import build, restore
 from simclr_jax.experiment.images import Images

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 from simclr_jax import checkpoint, data
+from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having
-from simclr_jax.config.validate import Config, flatten
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import check_split, limited, stored_shape

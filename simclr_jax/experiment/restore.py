@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from simclr_jax import checkpoint
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES
-from simclr_jax.config.validate import Config
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.workdir import pretraining_folder, teacher_folder

@@ -11,7 +11,7 @@ from tiny import TinyEncoder
 from configs import common
 from simclr_jax import methods
 from simclr_jax import training as train
-from simclr_jax.config import validate as config_lib
+from simclr_jax.config.validate import validate
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
 from simclr_jax.networks import Network
@@ -155,8 +155,8 @@ def test_its_target_can_be_probed_and_only_then():
     config = common.get_config()  # batch 256
     config.probe.target = True
     config.method.memory = 1024
-    config_lib.validate(config)
+    validate(config)
     for nothing in (0, None):
         config.method.memory = nothing
         with pytest.raises(RequestError, match=r"probe\.target: simclr"):
-            config_lib.validate(config)
+            validate(config)
