@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simclr_jax import augment, checkpoint, data, methods
+from simclr_jax import augment, checkpoint, data, evaluation, methods
 from simclr_jax.config.stages import stream
 from simclr_jax.config.validate import Config
 from simclr_jax.encoders import ResNet
-from simclr_jax.evaluation import features as evaluate
 from simclr_jax.experiment import build, restore
 from simclr_jax.experiment.images import Images
 from simclr_jax.experiment.workdir import Workdir
@@ -125,7 +124,7 @@ class Experiment:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
         embed = partial(self._embed, params, model_state)
-        features, _ = evaluate.extract(embed, self.ordered(source), levels)
+        features, _ = evaluation.extract(embed, self.ordered(source), levels)
         return features, source.labels
 
     @cached_property

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from simclr_jax import data
-from simclr_jax.evaluation import features as evaluate
+from simclr_jax import data, evaluation
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier, Projector, keep_layers
 from simclr_jax.stages.fit import Training, fit
@@ -129,10 +128,10 @@ def score(
         logits, _ = network.logits(params, model_state, images, train=False)
         return {"logits": logits}
 
-    outputs, _ = evaluate.extract(
+    outputs, _ = evaluation.extract(
         lambda batch: predict(params, model_state, batch),
         experiment.ordered(experiment.images.test),
     )
     labels = experiment.images.test.labels
     known = labels >= 0
-    return evaluate.accuracies(outputs["logits"][known], labels[known])
+    return evaluation.accuracies(outputs["logits"][known], labels[known])

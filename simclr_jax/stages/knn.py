@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from simclr_jax.evaluation import features as evaluate
+from simclr_jax import evaluation
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages.linear import Features
 
@@ -22,7 +22,7 @@ def accuracy(experiment: Experiment, bank: Features, test: Features) -> float:
     """The share of labelled queries whose class the labelled bank gives, by h."""
     (features, labels), (queries, expected) = bank, test
     known = labels >= 0
-    found = evaluate.knn(
+    found = evaluation.knn(
         jnp.asarray(queries["h"]),
         jnp.asarray(features["h"][known]),
         jnp.asarray(labels[known]),

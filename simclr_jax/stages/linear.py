@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simclr_jax import data
-from simclr_jax.evaluation import features as evaluate
+from simclr_jax import data, evaluation
 
 # Every level's features [N, D], and the labels [N].
 Features = tuple[dict[str, np.ndarray], np.ndarray]
@@ -55,7 +54,7 @@ class LinearProbe:
         test_features, self._test_labels = test
         self._train, self._test = {}, {}
         for level in features:
-            scaled = evaluate.standardize(features[level], test_features[level])
+            scaled = evaluation.standardize(features[level], test_features[level])
             self._train[level], self._test[level] = scaled
         self._num_classes = num_classes
         self.num_examples = len(self._labels)
@@ -85,6 +84,6 @@ class LinearProbe:
         known = self._test_labels >= 0
         logits = {k: _logits(params[k], jnp.asarray(x)) for k, x in self._test.items()}
         return {
-            level: evaluate.accuracies(np.asarray(x)[known], self._test_labels[known])
+            level: evaluation.accuracies(np.asarray(x)[known], self._test_labels[known])
             for level, x in logits.items()
         }

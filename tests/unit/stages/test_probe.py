@@ -15,8 +15,7 @@ from simclr_jax import data
 from simclr_jax.stages import linear, probe
 from simclr_jax.stages.fit import fit_quietly
 from simclr_jax.stages.linear import LinearProbe
-from simclr_jax.training import Plan
-from simclr_jax.training import optimizers as optim
+from simclr_jax.training import Plan, optimizers
 
 
 def experiment(epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Any:
@@ -28,7 +27,7 @@ def experiment(epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Any:
         return fields, fields.last_step
 
     def optimizer(stage, plan, total, lr_instead):
-        return optim.make(
+        return optimizers.make(
             "adam",
             lr=lr,
             weight_decay=weight_decay,
