@@ -60,7 +60,7 @@ def make_step(
       tx: the optimizer.
       after: `(params, model_state, step []) -> model_state`, applied once the
         optimizer has moved params (an EMA target). `step` counts this one.
-      prepare: applied to the batch before loss_fn, inside the step, such as `data.take`.
+      prepare: applied to a batch inside the step, before loss_fn, as `data.take` is.
 
     Returns:
       `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use
