@@ -25,8 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from configs import demo  # noqa: E402
 from simclr_jax.config.stages import stream  # noqa: E402
-from simclr_jax.data import arrays as data_arrays  # noqa: E402
-from simclr_jax.data import balanced_subset  # noqa: E402
+from simclr_jax.data import balanced_subset, open_dataset  # noqa: E402
 
 DEMO_SEEDS = (0, 1, 2)
 SEEDS = (100, 101, 102)
@@ -38,7 +37,7 @@ RESULTS = ROOT / "benchmarks/results/demo_rates.json"
 def study_data(path: Path) -> None:
     """Writes the study's .npz: nothing the demo trains labels on, nothing it tests."""
     config = demo.get_config()
-    reader = data_arrays.read_arrays("mnist5k", "train", "")
+    reader = open_dataset("mnist5k").reader("train")
     used = {
         int(index)
         for seed in DEMO_SEEDS

@@ -22,8 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import jax
 import jax.numpy as jnp
 
-import launch
-from simclr_jax import methods
+from simclr_jax import methods, startup
 from simclr_jax.encoders import ResNet
 from simclr_jax.heads import Projector
 
@@ -110,7 +109,7 @@ def _programs(value: Any) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default=",".join(CASES))
-    launch.set_cpu_flags()  # XLA reads them when first used
+    startup.set_cpu_flags()  # XLA reads them when first used
     for name in parser.parse_args().cases.split(","):
         fields, settings = CASES[name]
         for batch, microbatch, remat in settings:

@@ -36,9 +36,9 @@ import numpy as np
 from jax.extend.core import Literal
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-import launch
 from benchmarks.memory import flops, forward, gradient
 from configs import simclrv2
+from simclr_jax import startup
 from simclr_jax.training import optimizers as optim
 
 RESULTS = Path(__file__).parent / "results/scale.jsonl"
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--microbatch", type=int, help="of the sizes to compile")
     parser.add_argument("--table", action="store_true")
     request = parser.parse_args()
-    launch.set_cpu_flags()  # XLA reads them when first used
+    startup.set_cpu_flags()  # XLA reads them when first used
     jax.config.update("jax_num_cpu_devices", DEVICES)
     wanted = [(name, "program", None) for name in request.sizes.split(",") if name] + [
         (name, "compiler", request.microbatch)

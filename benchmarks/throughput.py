@@ -31,11 +31,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import launch  # noqa: E402
+from simclr_jax import startup  # noqa: E402
 
 if __name__ == "__main__":
-    launch.use_huge_pages()
-launch.set_cpu_flags()
+    startup.use_huge_pages()
+startup.set_cpu_flags()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

@@ -1,6 +1,7 @@
-"""The ways a run can end early, each with the exit code that scripts rely on.
+"""What can go wrong: how a run ends early, with the exit code that scripts rely on.
 
-And a cure that several of their messages name.
+A DataError is what the data sets raise; `experiment.preflight` turns it into a
+RequestError.
 """
 
 
@@ -12,6 +13,23 @@ class RequestError(Exception):
     """
 
     exit_code = 2
+
+
+class DataError(Exception):
+    """A data set can't be read as asked for.
+
+    Attributes:
+      argument: the argument of `simclr_jax.data` that is wrong, as "path" or "limit".
+      message: one line that says what is wrong and the cure. Other arguments that it
+        names are in backticks, as in "run once with `download=True`".
+    """
+
+    def __init__(self, argument: str, message: str):
+        super().__init__(argument, message)
+        self.argument, self.message = argument, message
+
+    def __str__(self) -> str:
+        return f"{self.argument}: {self.message}"
 
 
 class DivergedError(Exception):
@@ -35,3 +53,8 @@ class FailedError(Exception):
 def install(extra: str) -> str:
     """The cure for a missing package, by the extra of pyproject.toml that has it."""
     return f"in the clone: pip install -c constraints.txt '.[{extra}]'"
+
+
+def one_line(error: object) -> str:
+    """The text of an error on one line, cut to 200 characters."""
+    return " ".join(str(error).split())[:200]

@@ -41,7 +41,8 @@ class Projector(nn.Module):
       layers: 0 is the identity (z = h), 1 a linear head.
       hidden: width of all layers but the last; None is the width of h.
       dim: width of z.
-      activation: one of `ACTIVATIONS`.
+      activation: "relu", "tanh", "leaky_relu" (slope 0.01 below 0), "gelu" (with erf,
+        not its approximation) or "identity": none, a linear head of several layers.
       norm: False leaves BatchNorm out and gives every dense layer a bias (MoCo v2).
       last_norm: False leaves it out of the last layer, which has no bias then (BYOL).
 
@@ -172,6 +173,9 @@ class Classifier(nn.Module):
     """Features to logits. Starts at zero: uniform, as SimCLRv2 fine-tunes.
 
     (google-research/simclr: `zero_init_logits_layer` in the README's commands.)
+
+    Args:
+      num_classes: the number of logits.
     """
 
     num_classes: int

@@ -1,12 +1,26 @@
-"""Augmentation that moves pixels: crop, flip, affine maps, erasing; see views.py."""
+"""Augmentation that moves pixels: crop, flip, affine maps, erasing."""
+
+import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from simclr_jax.augment import inputs as checks
-from simclr_jax.augment import pixels
+from simclr_jax.augment.inputs import (
+    PRECISION,
+    Interval,
+    batch_of,
+    between,
+    require_interval,
+    require_probability,
+    require_size,
+    resample,
+    uniform,
+    where_chosen,
+)
 
-Interval = tuple[float, float]
+# Candidate windows of a random crop, as many as torchvision's RandomResizedCrop tries.
+_ATTEMPTS = 10
 
 
 def random_resized_crop(
@@ -34,16 +48,21 @@ def random_resized_crop(
 
     Returns:
       [B, size, size, C], float32 in [0, 1].
+
+    Example:
+      >>> crop = jax.jit(partial(random_resized_crop, size=32))
+      >>> crop(jax.random.key(0), jnp.zeros([8, 60, 80, 3], jnp.uint8)).shape
+      (8, 32, 32, 3)
     """
-    images = checks.batch_of(images)
-    checks.require_size(size)
-    checks.require_interval("scale", scale, most=1)
-    checks.require_interval("ratio", ratio)
+    images = batch_of(images)
+    require_size(size)
+    require_interval("scale", scale, most=1)
+    require_interval("ratio", ratio)
     batch, height, width, _ = images.shape
-    top, left, tall, wide = pixels.windows(key, batch, height, width, scale, ratio)
-    rows = pixels.bicubic_weights(top, tall, height, size)
-    columns = pixels.bicubic_weights(left, wide, width, size)
-    return jnp.clip(pixels.resample(images, rows, columns), 0, 1)
+    top, left, tall, wide = windows(key, batch, height, width, scale, ratio)
+    rows = _bicubic_weights(top, tall, height, size)
+    columns = _bicubic_weights(left, wide, width, size)
+    return jnp.clip(resample(images, rows, columns), 0, 1)
 
 
 def flip(key: jax.Array, images: jax.Array, *, probability: float = 0.5) -> jax.Array:
@@ -56,13 +75,18 @@ def flip(key: jax.Array, images: jax.Array, *, probability: float = 0.5) -> jax.
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
+
+    Example:
+      >>> image = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
+      >>> flip(jax.random.key(0), image, probability=1.0).ravel().tolist()
+      [1.0, 0.5, 0.0]
     """
-    images = checks.batch_of(images)
-    checks.require_probability(probability)
+    images = batch_of(images)
+    require_probability(probability)
     if probability == 0:
         return images
-    chosen = pixels.uniform(key, len(images)) < probability
-    return checks.where_chosen(chosen, images[:, :, ::-1], images)
+    chosen = uniform(key, len(images)) < probability
+    return where_chosen(chosen, images[:, :, ::-1], images)
 
 
 def random_affine(
@@ -82,7 +106,7 @@ def random_affine(
     Returns:
       [B, H, W, C], float32 in [0, 1].
     """
-    images = checks.batch_of(images)
+    images = batch_of(images)
     if not (0 <= rotation <= 180 and 0 <= shear < 90):
         raise ValueError(
             "rotation must be from 0 to 180 and shear from 0 to below 90 degrees, got "
@@ -90,10 +114,10 @@ def random_affine(
         )
     if not rotation and not shear:
         return images
-    draws = pixels.uniform(key, 2, len(images))
-    turn = jnp.deg2rad(pixels.between(draws[0], -rotation, rotation))
-    lean = jnp.tan(jnp.deg2rad(pixels.between(draws[1], -shear, shear)))
-    return pixels.affine(images, turn, lean)
+    draws = uniform(key, 2, len(images))
+    turn = jnp.deg2rad(between(draws[0], -rotation, rotation))
+    lean = jnp.tan(jnp.deg2rad(between(draws[1], -shear, shear)))
+    return affine(images, turn, lean)
 
 
 def erase(
@@ -119,22 +143,22 @@ def erase(
     References:
       Zhong et al., Random erasing data augmentation (arXiv:1708.04896), algorithm 1.
     """
-    images = checks.batch_of(images)
-    checks.require_probability(probability)
-    checks.require_interval("scale", scale, most=1)
-    checks.require_interval("ratio", ratio)
+    images = batch_of(images)
+    require_probability(probability)
+    require_interval("scale", scale, most=1)
+    require_interval("ratio", ratio)
     if probability == 0:
         return images
     key_window, key_chosen = jax.random.split(key)
     batch, height, width, _ = images.shape
-    window = pixels.windows(key_window, batch, height, width, scale, ratio)
+    window = windows(key_window, batch, height, width, scale, ratio)
     top, left, tall, wide = (x[:, None] for x in window)
-    row, column = jnp.arange(height)[None], jnp.arange(width)[None]
+    row, column = (jnp.arange(n, dtype=jnp.float32)[None] for n in (height, width))
     in_rows = (row >= top) & (row < top + tall)
     in_columns = (column >= left) & (column < left + wide)
     inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
-    chosen = pixels.uniform(key_chosen, batch) < probability
-    return checks.where_chosen(chosen, jnp.where(inside, 0, images), images)
+    chosen = uniform(key_chosen, batch) < probability
+    return where_chosen(chosen, jnp.where(inside, 0, images), images)
 
 
 def center(images: jax.Array, *, size: int) -> jax.Array:
@@ -149,9 +173,13 @@ def center(images: jax.Array, *, size: int) -> jax.Array:
 
     Returns:
       [B, size, size, C], float32 in [0, 1].
+
+    Example:
+      >>> center(jnp.ones([8, 256, 256, 3]), size=224).shape
+      (8, 224, 224, 3)
     """
-    images = checks.batch_of(images)
-    checks.require_size(size)
+    images = batch_of(images)
+    require_size(size)
     batch, height, width, channels = images.shape
     if height == width == size:
         return images
@@ -159,5 +187,62 @@ def center(images: jax.Array, *, size: int) -> jax.Array:
     top, left = (height - side) // 2, (width - side) // 2
     window = images[:, top : top + side, left : left + side]
     shape = (batch, size, size, channels)
-    resized = jax.image.resize(window, shape, "cubic", precision=pixels.PRECISION)
+    resized = jax.image.resize(window, shape, "cubic", precision=PRECISION)
     return jnp.clip(resized, 0, 1)
+
+
+def windows(key, batch, height, width, scale, ratio):
+    """Random windows as whole numbers in float32 [B]: top, left, height, width."""
+    draws = uniform(key, 2 * _ATTEMPTS + 2, batch)
+    low, high = ratio
+    area = between(draws[:_ATTEMPTS], *scale) * (height * width)
+    log_ratio = between(draws[_ATTEMPTS:-2], math.log(low), math.log(high))
+    tall = jnp.round(jnp.sqrt(area * jnp.exp(-log_ratio)))
+    wide = jnp.round(jnp.sqrt(area * jnp.exp(log_ratio)))
+    fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
+    first, found = jnp.argmax(fits, axis=0, keepdims=True), jnp.any(fits, axis=0)
+
+    def place(side, draw, total, fallback):
+        side = jnp.take_along_axis(side, first, axis=0)[0]
+        side = jnp.where(found, side, min(total, max(1, round(fallback))))
+        room = total - side
+        return side, jnp.floor(jnp.where(found, draw * (room + 1), room / 2))
+
+    tall, top = place(tall, draws[-2], height, width / low)
+    wide, left = place(wide, draws[-1], width, height * high)
+    return top, left, tall, wide
+
+
+def _bicubic_weights(start, extent, total, size):
+    """Weights [B, size, total] that resize pixels start..start+extent to `size`.
+
+    Keys' cubic kernel with a = -0.5, the one of PIL, TensorFlow and jax.image, with
+    pixel centres at k + 0.5; widened by the scale when that shrinks the window.
+    """
+    start, extent = start[:, None, None], extent[:, None, None]
+    step = extent / size
+    pixel = jnp.arange(total, dtype=jnp.float32)[None, None, :]
+    centre = start + (jnp.arange(size, dtype=jnp.float32)[None, :, None] + 0.5) * step
+    x = jnp.abs(pixel + 0.5 - centre) / jnp.maximum(step, 1)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
+    inside = (pixel >= start) & (pixel < start + extent)
+    weights = jnp.where(inside, weights, 0)
+    return weights / weights.sum(axis=2, keepdims=True)
+
+
+def affine(images, turn, lean):
+    """Images turned by `turn` [B] radians, counterclockwise, after columns were leant
+    by `lean` [B] (pixels to the right per pixel upwards); bilinear, black outside."""
+    _, height, width, channels = images.shape
+    rows = jnp.arange(height, dtype=jnp.float32)[None, :, None] - (height - 1) / 2
+    columns = jnp.arange(width, dtype=jnp.float32)[None, None, :] - (width - 1) / 2
+    cos, sin = (f(turn)[:, None, None] for f in (jnp.cos, jnp.sin))
+    # Backwards: where in the image each pixel of the result comes from.
+    y = cos * rows + sin * columns
+    x = cos * columns - sin * rows + lean[:, None, None] * y
+    at = [y + (height - 1) / 2, x + (width - 1) / 2]
+    sample = partial(jax.scipy.ndimage.map_coordinates, order=1, mode="constant")
+    planes = [jax.vmap(sample)(images[..., c], at) for c in range(channels)]
+    return jnp.stack(planes, axis=-1)

@@ -1,15 +1,7 @@
-"""Augmentation on the device: what is drawn for a view, and in which order.
+"""What is drawn for a view, and in which order.
 
 Two random views of one image are what every method of this package learns from
-(SimCLR, arXiv:2002.05709, section 3 and appendix A). All functions are pure, can be
-jitted and take one key per call, from which every image of the batch draws for itself.
-
-Images are [B, H, W, C] in [0, 1], or uint8, read as k/255; results are float32. A
-strength or probability of 0 leaves the images untouched, bit for bit, at no cost: all
-settings are plain Python numbers, and ValueErrors about them come at trace time.
-
-The operations, which are part of this module for its users: `geometry.py` moves
-pixels, `colours.py` changes them.
+(SimCLR, arXiv:2002.05709, section 3 and appendix A).
 """
 
 from typing import NamedTuple
@@ -17,31 +9,8 @@ from typing import NamedTuple
 import jax
 
 from simclr_jax.augment.colours import color_jitter, gaussian_blur, grayscale, solarize
-from simclr_jax.augment.geometry import (
-    Interval,
-    center,
-    erase,
-    flip,
-    random_affine,
-    random_resized_crop,
-)
-from simclr_jax.augment.inputs import batch_of, to_float
-
-__all__ = (
-    "View",
-    "augment",
-    "center",
-    "color_jitter",
-    "erase",
-    "flip",
-    "gaussian_blur",
-    "grayscale",
-    "random_affine",
-    "random_resized_crop",
-    "solarize",
-    "to_float",
-    "two_views",
-)
+from simclr_jax.augment.geometry import erase, flip, random_affine, random_resized_crop
+from simclr_jax.augment.inputs import Interval, batch_of
 
 
 class View(NamedTuple):
@@ -93,6 +62,14 @@ def two_views(
 
     Returns:
       Two arrays [B, size, size, C], float32 in [0, 1]; row i of both shows image i.
+
+    Example:
+      >>> images = jax.numpy.zeros([8, 60, 80, 3], jax.numpy.uint8)
+      >>> crop_flip = View(jitter=0.0, grayscale=0.0)
+      >>> from functools import partial
+      >>> draw = partial(two_views, views=(crop_flip, crop_flip), size=32)
+      >>> [view.shape for view in jax.jit(draw)(jax.random.key(0), images)]
+      [(8, 32, 32, 3), (8, 32, 32, 3)]
     """
     key_a, key_b = jax.random.split(key)
     images = batch_of(images_uint8)

@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from simclr_jax.checkpoint import sealed_folder as sealed
-from simclr_jax.checkpoint import trees as leaves
+from simclr_jax.checkpoint import sealed_folder, trees
 from simclr_jax.errors import RequestError
 
 _ARRAYS = "arrays"
@@ -63,19 +62,19 @@ def save(
     directory, step = Path(os.path.abspath(directory)), int(step)
     if keep < 1 or step < 0:
         raise ValueError(f"keep={keep} must be at least 1 and step={step} at least 0")
-    if odd := [item for item in items if not re.fullmatch(r"\w+", item)]:
-        raise ValueError(f"not plain names: {odd}")
-    arrays = {item: leaves.fetch(item, tree) for item, tree in items.items()}
+    if wrong := [item for item in items if not re.fullmatch(r"\w+", item)]:
+        raise ValueError(f"not plain names: {wrong}")
+    arrays = {item: trees.fetch(item, tree) for item, tree in items.items()}
     content = {
         "meta": meta,
         "orbax": importlib.metadata.version("orbax-checkpoint"),
-        "leaves": {item: leaves.describe(named) for item, named in arrays.items()},
+        "leaves": {item: trees.describe(named) for item, named in arrays.items()},
     }
-    sealed.seal(content)  # a meta that JSON can't hold is refused before writing
+    sealed_folder.seal(content)  # fails here, before writing, if JSON can't hold meta
     try:
-        folder = sealed.begin(directory, step)
+        folder = sealed_folder.begin(directory, step)
         _write(folder, arrays)
-        sealed.publish(folder, content)
+        sealed_folder.publish(folder, content)
     except Exception as error:
         shutil.rmtree(directory / f"{step}.tmp", ignore_errors=True)
         size = sum(a.nbytes for named in arrays.values() for a in named.values())
@@ -85,7 +84,7 @@ def save(
         ) from error
     others = [other for other in steps(directory) if other != step]
     for old in others[: max(0, len(others) - (keep - 1))]:
-        sealed.delete(directory / str(old))
+        sealed_folder.delete(directory / str(old))
 
 
 def steps(directory: str | os.PathLike) -> list[int]:
@@ -104,8 +103,8 @@ def steps(directory: str | os.PathLike) -> list[int]:
       RequestError: the folder can't be read.
     """
     directory = Path(directory)
-    found = sealed.numbers(directory)
-    return [step for step in found if sealed.peek(directory / str(step))]
+    numbers = sealed_folder.numbers(directory)
+    return [step for step in numbers if sealed_folder.peek(directory / str(step))]
 
 
 def read_meta(
@@ -124,10 +123,9 @@ def read_meta(
       RequestError: the folder can't be read.
     """
     directory = Path(directory)
-    for number in reversed(sealed.numbers(directory)):
-        if step in (None, number) and (record := sealed.peek(directory / str(number))):
-            return record["meta"]
-    return None
+    numbers = [n for n in sealed_folder.numbers(directory) if step in (None, n)]
+    records = (sealed_folder.peek(directory / str(n)) for n in reversed(numbers))
+    return next((record["meta"] for record in records if record), None)
 
 
 def restore(
@@ -135,9 +133,9 @@ def restore(
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """Reads the newest step whose files and leaves all match their digests.
 
-    Each newer, damaged step is named on stderr and renamed to `STEP.damaged`; only
-    once a good one is found, so that a run whose last step is damaged goes on
-    refusing instead of starting again from nothing.
+    Names each newer, damaged step on stderr and renames it to `STEP.damaged`; but only
+    once it has found a good one: without one the next run must fail as this one does,
+    not start again from nothing.
 
     Args:
       directory: the folder given to `save`.
@@ -156,24 +154,24 @@ def restore(
         has another structure, shape or dtype than `like`.
     """
     directory = Path(os.path.abspath(directory))
-    found = sealed.numbers(directory)
-    if found and step is not None and step not in found:
-        there = ", ".join(map(str, found))
+    numbers = sealed_folder.numbers(directory)
+    if numbers and step is not None and step not in numbers:
+        there = ", ".join(map(str, numbers))
         raise RequestError(f"no checkpoint step {step} in {directory}, only {there}")
     damaged: dict[int, str] = {}
-    for number in reversed(found):
+    for number in reversed(numbers):
         if step is not None and number > step:
             continue
         try:
             loaded, meta = _load(directory / str(number), like)
-        except sealed.Damaged as reason:
+        except sealed_folder.Damaged as reason:
             damaged[number] = f"checkpoint step {number} is damaged: {reason}"
             continue
         for bad, message in damaged.items():
             print(f"{message}; continuing from step {number}", file=sys.stderr)
             with contextlib.suppress(OSError):  # a folder that we may only read
-                sealed.set_aside(directory / str(bad))
-        items = {item: leaves.place(loaded[item], like[item]) for item in like}
+                sealed_folder.set_aside(directory / str(bad))
+        items = {item: trees.place(loaded[item], like[item]) for item in like}
         return number, items, meta
     if damaged:
         reasons = "; ".join(damaged.values())
@@ -184,10 +182,10 @@ def restore(
 def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(item -> name -> NumPy array, meta) of one step, all of it checked."""
     try:
-        record = sealed.read(folder)
+        record = sealed_folder.read(folder)
         # Before the files: a wrong request should fail fast and touch nothing.
-        leaves.check(record, like, f"checkpoint step {folder.name} in {folder.parent}")
-        sealed.verify(folder, record)
+        trees.check(record, like, f"checkpoint step {folder.name} in {folder.parent}")
+        sealed_folder.verify(folder, record)
     except PermissionError as error:
         raise RequestError(f"cannot read checkpoint {folder}: {error}") from error
     try:
@@ -199,10 +197,10 @@ def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
             f"Orbax {record['orbax']}): {_cause(error)}"
         ) from error
     for item, named in items.items():
-        described = leaves.describe(named)
+        described = trees.describe(named)
         for name, expected in record["leaves"][item].items():
             if described[name] != expected:
-                raise sealed.Damaged(f"{item}/{name} is not what was saved")
+                raise sealed_folder.Damaged(f"{item}/{name} is not what was saved")
     return items, record["meta"]
 
 
@@ -212,7 +210,7 @@ def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
     for item, named in items.items():
         # Orbax refuses arrays without elements; the record says all about them.
         if full := {name: array for name, array in named.items() if array.size}:
-            saves[item] = ocp.args.PyTreeSave(leaves.nest(full))
+            saves[item] = ocp.args.PyTreeSave(trees.nest(full))
     if saves:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(folder / _ARRAYS, args=ocp.args.Composite(**saves))
@@ -230,13 +228,13 @@ def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarra
         }
         kind = ocp.RestoreArgs(restore_type=np.ndarray)
         if full := {name: kind for name, shape in shapes.items() if 0 not in shape}:
-            restores[item] = ocp.args.PyTreeRestore(restore_args=leaves.nest(full))
+            restores[item] = ocp.args.PyTreeRestore(restore_args=trees.nest(full))
     if restores:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             args = ocp.args.Composite(**restores)
-            found = checkpointer.restore(folder / _ARRAYS, args=args)
+            stored = checkpointer.restore(folder / _ARRAYS, args=args)
         for item in restores:
-            arrays[item] |= leaves.named_leaves(found[item])
+            arrays[item] |= trees.named_leaves(stored[item])
     return arrays
 
 

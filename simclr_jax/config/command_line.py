@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.validate import Config
+from simclr_jax.config.fields import every_field, similar
 from simclr_jax.errors import RequestError
 
 
@@ -25,11 +25,10 @@ class Request(NamedTuple):
     table: bool
 
 
-def parse(argv: list[str], known: Config, about: str = "") -> Request:
+def parse(argv: list[str], about: str = "") -> Request:
     """The command line.
 
     Args:
-      known: configs/common.py's, which has every field there is.
       about: what `--help` says first.
 
     Raises:
@@ -42,13 +41,15 @@ def parse(argv: list[str], known: Config, about: str = "") -> Request:
     try:
         rest = values(argv)[1:]
         if values.help:
-            print(f"{about}\n{values.get_help()}\nFields: see configs/common.py")
+            print(
+                f"{about}\n{values.get_help()}\nFields: simclr_jax/config/defaults.py"
+            )
             raise SystemExit(0)
         config = values.config
     except Exception as error:  # config_flags raises whatever the recipe raised
-        raise RequestError(_explain(error, argv, known)) from error
+        raise RequestError(_explain(error, argv)) from error
     if rest:
-        raise RequestError(f"{rest[0]}: not a flag{_with_dashes(rest[0], known)}")
+        raise RequestError(f"{rest[0]}: not a flag{_with_dashes(rest[0])}")
     if config is None:
         raise RequestError("--config: missing; for example --config=configs/demo.py")
     if not values.workdir:
@@ -99,9 +100,9 @@ def _recipes(argv: list[str]) -> Iterator[str]:
             yield after if match[1] is None else match[1]
 
 
-def _explain(error: Exception, argv: list[str], known: Config) -> str:
+def _explain(error: Exception, argv: list[str]) -> str:
     """One line that names the flag, of whatever absl or the recipe raised."""
-    fields = [path for path, _ in config_lib.flatten(known)]
+    fields = every_field()
     # config_flags wraps what a recipe raises in the text of its traceback.
     text = str(error).strip()
     text = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())
@@ -112,7 +113,7 @@ def _explain(error: Exception, argv: list[str], known: Config) -> str:
         # The error names a section or a leaf, whichever is not there.
         lacking = isinstance(error, AttributeError | KeyError) and path not in fields
         if lacking and any(re.search(rf"\b{x}\b", text) for x in path.split(".")):
-            return f"{field}: no such field{config_lib.similar(path, fields)}"
+            return f"{field}: no such field{similar(path, fields)}"
         if field in text or (
             isinstance(error, TypeError | ValueError) and (value and value in text)
         ):
@@ -120,10 +121,10 @@ def _explain(error: Exception, argv: list[str], known: Config) -> str:
     return text if text.startswith(("flag", "Unknown")) else f"--config: {text}"
 
 
-def _with_dashes(word: str, known: Config) -> str:
+def _with_dashes(word: str) -> str:
     """What `lr=3` was probably meant to be."""
     name, equals, value = word.partition("=")
-    fields = [path for path, _ in config_lib.flatten(known)]
+    fields = every_field()
     meant = [path for path in fields if f".{path}".endswith(f".{name}")]
     shortest = min(meant, key=len, default="")
     return f"; write --config.{shortest}={value}" if equals and meant else ""

@@ -1,13 +1,26 @@
-"""Makers of the rules that a config field must keep; `validate.py` says which."""
+"""The rule that each field must keep on its own: makers of rules, and the one table.
+
+What depends on two fields at once is in `validate.py`.
+"""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
-Rule = Callable[[Any], str | None]  # what would be accepted, or None if it is fine
+from simclr_jax import encoders, heads, methods
+from simclr_jax.config.stages import STAGES, teachers
+from simclr_jax.methods import byol, moco
+from simclr_jax.training import optimizers as optim
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+# A rule gets a field's value and says what would be accepted, or None if it is fine.
+Rule = Callable[[Any], str | None]
 
 
 def integer(low: int, high: float = math.inf) -> Rule:
+    """An integer from `low` to `high`, both allowed."""
     limit = "" if high == math.inf else f" and at most {high}"
     return lambda v: (
         None if low <= v <= high else f"an integer of at least {low}{limit}"
@@ -15,6 +28,8 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Rule:
+    """A number from `low` (not `low` itself with `open_low`) to `high`."""
+
     def rule(value: float) -> str | None:
         if (low < value if open_low else low <= value) and value <= high:
             return None
@@ -26,11 +41,14 @@ def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Rul
 
 
 def one_of(names: tuple) -> Rule:
+    """One of these values."""
     listed = ", ".join(map(str, names))
     return lambda value: None if value in names else f"one of: {listed}"
 
 
 def interval(low: float, high: float = math.inf) -> Rule:
+    """A pair of numbers above `low` and up to `high`, the smaller first."""
+
     def rule(value: tuple) -> str | None:
         numbers = all(isinstance(x, int | float) for x in value)
         if len(value) == 2 and numbers and low < value[0] <= value[1] <= high:
@@ -39,3 +57,143 @@ def interval(low: float, high: float = math.inf) -> Rule:
         return f"two numbers, {low:g} < first <= second{limit}"
 
     return rule
+
+
+def _published(value: tuple) -> str | None:
+    for row in value:
+        numbers = isinstance(row, tuple) and len(row) == 3 and row[1:]
+        if not numbers or any(isinstance(x, str) for x in numbers):
+            return "rows of (name, top-1, top-3), in percent or None"
+    return None
+
+
+def _stages(value: tuple) -> str | None:
+    unknown = [stage for stage in value if stage not in STAGES]
+    if unknown or not value or len(set(value)) != len(value):
+        return f"a tuple of different stages out of: {', '.join(STAGES)}"
+    return None
+
+
+def _level(value: str) -> str | None:
+    return None if re.fullmatch(r"h|z|head_[1-9]\d*", value) else "h, head_1, ... or z"
+
+
+def _method(value: str) -> str | None:
+    try:
+        methods.defaults(value)
+    except ValueError as error:
+        listed = ", ".join(methods.names())
+        return f"one of: {listed}, or a path to a .py file that defines one ({error})"
+    return None
+
+
+_flag = one_of((True, False))
+_fraction = number(0, 1)
+_positive = number(0, open_low=True)
+
+_OPTIMIZER: dict[str, Rule] = {
+    "name": one_of(optim.OPTIMIZERS),
+    "lr": _positive,
+    "lr_scaling": one_of(optim.LR_SCALINGS),
+    "weight_decay": number(0),
+    "warmup_epochs": number(0),
+    "schedule": one_of(optim.SCHEDULES),
+    "momentum": lambda v: None if 0 <= v < 1 else "a number from 0 to below 1",
+}
+_VIEW: dict[str, Rule] = {
+    "size": integer(8),
+    "crop_scale": interval(0, 1),
+    "crop_ratio": interval(0),
+    "rotation": number(0, 180),
+    "shear": lambda v: None if 0 <= v < 90 else "a number from 0 to below 90",
+    "flip": _fraction,
+    "jitter": _fraction,
+    "brightness": number(0),
+    "contrast": number(0),
+    "saturation": number(0),
+    "hue": number(0, 0.5),
+    "grayscale": _fraction,
+    "blur": _fraction,
+    "blur_sigma": interval(0),
+    "solarize": _fraction,
+    "solarize_threshold": _fraction,
+    "erase": _fraction,
+    "erase_scale": interval(0, 1),
+}
+
+
+def _labelled_stage() -> dict[str, Rule]:
+    return {"label_fraction": number(0, 1, open_low=True)} | _trained_stage()
+
+
+def _trained_stage() -> dict[str, Rule]:
+    own = {"epochs": integer(1), "batch_size": integer(1)}
+    return own | _under("optimizer", _OPTIMIZER)
+
+
+def _under(prefix: str, section: dict[str, Rule]) -> dict[str, Rule]:
+    return {f"{prefix}.{name}": rule for name, rule in section.items()}
+
+
+RULES: dict[str, Rule] = {
+    "seed": integer(0, 2**32 - 1),
+    "stages": _stages,
+    "batch_size": integer(2),
+    # BatchNorm of one image's row is no more than its bias.
+    "microbatch": lambda v: None if v == 0 or v >= 2 else "0 or at least 2",
+    "epochs": integer(1),
+    "max_steps": integer(0),
+    "precision": one_of(PRECISIONS),
+    "log_every": integer(1),
+    "eval_batch_size": integer(1),
+    "warn_below_std": number(0),
+    "method.name": _method,
+    "method.temperature": _positive,
+    "method.momentum": _fraction,
+    "method.memory": integer(0),
+    "method.mechanism": one_of(moco.MECHANISMS),
+    "method.queue_size": integer(1),
+    "method.bn_groups": integer(1),
+    "method.shuffle": _flag,
+    "method.symmetric": _flag,
+    "method.bank_momentum": _fraction,
+    "method.target_init": one_of(byol.TARGET_INITS),
+    "predictor.hidden": integer(1),
+    "encoder.depth": one_of(tuple(encoders.DEPTHS)),
+    "encoder.width": _positive,
+    "encoder.stem": one_of(tuple(encoders.STEMS)),
+    "encoder.init_scheme": one_of(tuple(encoders.INITS)),
+    "projector.layers": integer(0),
+    "projector.hidden": integer(1),
+    "projector.dim": integer(1),
+    "projector.activation": one_of(tuple(heads.ACTIVATIONS)),
+    **_under("optimizer", _OPTIMIZER),
+    **_under("augment", _VIEW),
+    **_under("augment.second", _VIEW),
+    "data.limit": integer(0),
+    "data.stored_size": integer(0),
+    "data.device_limit_gb": number(0),
+    "probe.every_epochs": integer(0),
+    "probe.features": _level,
+    **_under("probe", _labelled_stage()),
+    **_under("finetune", _labelled_stage()),
+    "finetune.from_layer": integer(0),
+    "finetune.scratch_lr": _positive,
+    **_under("finetune.augment", _VIEW),
+    **_under("supervised", _trained_stage()),
+    **_under("supervised.augment", _VIEW),
+    "distill.teacher_stage": one_of(teachers()),
+    "distill.encoder.depth": one_of(tuple(encoders.DEPTHS)),
+    "distill.encoder.width": _positive,
+    "distill.encoder.sk": _flag,
+    "distill.temperature": _positive,
+    "distill.label_weight": _fraction,
+    "distill.label_batch_size": integer(1),
+    **_under("distill", _trained_stage()),
+    **_under("distill.augment", _VIEW),
+    "knn.k": integer(1),
+    "knn.temperature": _positive,
+    "checkpoint.every_steps": integer(1),
+    "checkpoint.keep": integer(1),
+    "published.rows": _published,
+}

@@ -1,24 +1,28 @@
 """Checks a recipe before anything is computed or written.
 
-Every field of `configs/common.py` has its rule in `fields.RULES`; what depends on two
-fields at once is here. A message names the field, the value and what would be accepted.
+Every field of `defaults.py` has its rule in `rules.RULES`; what depends on two fields
+at once is here. A message names the field, the value and what would be accepted.
 """
 
-import difflib
 import json
 import math
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from simclr_jax import heads, methods
-from simclr_jax.config.fields import RULES
+from simclr_jax.config import defaults
+from simclr_jax.config.fields import (
+    Config,
+    every_field,
+    flatten,
+    method_options,
+    similar,
+    to_json,
+)
+from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
-
-# A ConfigDict. Its fields are checked here, at run time; to a type checker each of them
-# could be anything a ConfigDict holds.
-Config = Any
 
 # What may differ between two runs on one workdir: how long, how often, where the
 # same data lie, how it is shown. Everything else would make it another experiment.
@@ -37,34 +41,12 @@ _FREE = (
 )
 
 
-def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of `config` as `("optimizer.lr", 0.001)`; placeholders are None."""
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def similar(path: str, paths: Iterable[str]) -> str:
-    """`; did you mean ...?` for a field that isn't there, "" if nothing is near."""
-    leaf = path.rsplit(".", 1)[-1]
-    others = [known for known in paths if known != path]
-    same = [known for known in others if known.rsplit(".", 1)[-1] == leaf]
-    near = same or difflib.get_close_matches(path, others, n=1)
-    return f"; did you mean {min(near, key=len)}?" if near else ""
-
-
-def validate(config: Config, known: Config) -> None:
-    """Raises RequestError, naming the field, unless `config` can be run.
-
-    Args:
-      known: configs/common.py's, which has every field there is.
-    """
-    fields = dict(flatten(known))
+def validate(config: Config) -> None:
+    """Raises RequestError, naming the field, unless `config` can be run."""
+    fields = every_field()
     given = [path for path, _ in flatten(config)]
     for path in given:
-        # A recipe may set options of a method that common.py knows nothing of.
+        # A recipe may set options of a method that the defaults know nothing of.
         if path not in fields and not path.startswith("method."):
             raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
     for path in fields:
@@ -89,12 +71,6 @@ def validate(config: Config, known: Config) -> None:
             raise RequestError(f"config.{path}: {value!r} is not {accepted}")
     _validate_method(config)
     _validate_together(config)
-
-
-def method_options(config: Config) -> dict[str, Any]:
-    """What the recipe sets of the method's options."""
-    items = config.method.items()
-    return {k: v for k, v in items if k != "name" and v is not None}
 
 
 def leave_recipes_method(config: Config, recipes: str, given: Container[str]) -> None:
@@ -200,13 +176,7 @@ def _validate_together(config: Config) -> None:
             )
 
 
-def to_json(config: Config) -> str:
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-
-
-def same_recipe(
-    old: dict[str, Any], config: Config, where: str, known: Config | None = None
-) -> None:
+def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
     """Raises RequestError if a workdir made by `old` can't be continued by `config`.
 
     A field that is younger than the workdir must have its default: that it does what
@@ -215,15 +185,14 @@ def same_recipe(
     Args:
       old: the workdir's config.json.
       where: the workdir, for the message.
-      known: configs/common.py's, for the defaults; without it such fields are free.
     """
     made = dict(flatten(ConfigDict(old)))
     # Through JSON, so that tuples compare with the lists they became.
-    asked, defaults = (
+    asked, default = (
         dict(flatten(ConfigDict(json.loads(to_json(fields)))))
-        for fields in (config, known or config)
+        for fields in (config, defaults.get_config())
     )
-    made = defaults | made
+    made = default | made
     for path in sorted(made.keys() | asked.keys()):
         if path.startswith(_FREE):
             continue

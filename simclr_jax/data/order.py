@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import DataError
 
 
 def permuted(positions: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
@@ -34,9 +34,9 @@ def shuffled(
       An iterator of int32 [B].
 
     Raises:
-      RequestError: batch_size is not in 1..N.
+      DataError: batch_size is not in 1..N.
     """
-    check_batch_size(batch_size, count)
+    check_batch_size(batch_size, count, "training images")
     positions = np.arange(count, dtype=np.int32)
     return endless(
         lambda epoch, first: slices(
@@ -63,13 +63,17 @@ def endless(
         epoch, first = epoch + 1, 0
 
 
-def check_batch_size(batch_size: int, count: int) -> None:
+def check_batch_size(batch_size: int, count: int, what: str) -> None:
+    """Raises DataError unless `count` examples make a batch.
+
+    Args:
+      what: what there are `count` of, for the message: "training images".
+    """
     if batch_size < 1:
-        raise RequestError(f"config.batch_size: {batch_size} is not at least 1")
+        raise DataError("batch_size", f"{batch_size} is not at least 1")
     if batch_size > count:
-        raise RequestError(
-            f"config.batch_size: {batch_size} is larger than the {count} training "
-            "images; lower it"
+        raise DataError(
+            "batch_size", f"{batch_size} is larger than the {count} {what}; lower it"
         )
 
 

@@ -57,9 +57,9 @@ class Source:
           An iterator of batches; `take` turns one into images and labels.
 
         Raises:
-          RequestError: batch_size is not in 1..N.
+          DataError: batch_size is not in 1..N.
         """
-        check_batch_size(batch_size, self.num_examples)
+        check_batch_size(batch_size, self.num_examples, "training images")
         return endless(
             lambda epoch, first: self._epoch(batch_size, (*seed, epoch), first),
             start,
@@ -182,9 +182,14 @@ class Stream(Source):
 
 
 def make_source(
-    reader: Reader, *, keep: np.ndarray | None, device_limit_gb: float
+    reader: Reader, *, device_limit_gb: float, keep: np.ndarray | None = None
 ) -> Source:
-    """A Resident if the images kept fit under the limit (1e9 bytes), else a Stream.
+    """A Resident if the images kept fit under the limit, else a Stream.
+
+    Args:
+      reader: of one split.
+      device_limit_gb: most that decoded images may take on the device, in 1e9 bytes.
+      keep: [N] positions in the split; None keeps all.
 
     Raises:
       ValueError: positions that a Stream would have to read in another order.

@@ -1,8 +1,7 @@
 """Reads the records of a TFDS split through tf.data.
 
-TensorFlow itself comes as an argument: only `simclr_jax.data` imports it. Records stay
-encoded until after shuffling, skipping and filtering, so that only images which are
-used get decoded.
+Records stay encoded until after shuffling, skipping and filtering, so that only images
+which are used get decoded.
 """
 
 import functools
@@ -11,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simclr_jax.data._tensorflow import resized, tensorflow
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, limited, no_split, one_line
-from simclr_jax.errors import RequestError
+from simclr_jax.data.reader import Batch, Info, limited, no_split, stored_shape
+from simclr_jax.errors import DataError, one_line
 
 _SHARDS_AT_ONCE = 16  # files mixed by a shuffled pass, as TFDS does
 _FETCH = 64  # records per random-access read
@@ -38,38 +38,38 @@ class TfdsReader:
 
     def __init__(
         self,
-        tf: Any,
         builder: Any,
         info: Info,
         split: str,
         *,
-        image_shape: tuple[int, int, int],
         limit: int,
+        stored_size: int,
         shuffle_buffer: int,
     ):
         try:
             instructions = builder.info.splits[split].file_instructions
         except (KeyError, ValueError) as error:
-            raise no_split(info.name, split, ", ".join(info.num_examples)) from error
+            raise no_split(info, split) from error
         self.class_names = info.class_names
-        self.image_shape = image_shape
+        self.image_shape = stored_shape(info, stored_size)
         self.num_examples = limited(
             sum(part.take for part in instructions), limit, f"{info.name} {split}"
         )
-        self._tf = tf
+        file_format = builder.info.file_format.value
+        if file_format not in ("tfrecord", "array_record"):
+            raise DataError(
+                "data_dir",
+                f"{info.name} is stored as {file_format}; prepare it as tfrecord or "
+                "array_record",
+            )
+        self._tf = tensorflow()  # what is wrong need not wait for it
+        self._info = info
         self._where = f"{info.name} ({split}) in {builder.data_path}"
         self._feature = builder.info.features["image"]
-        self._native_shape = info.image_shape
         # TFDS stores -1 for STL-10's unlabelled split; others may store a placeholder.
         self._labelled = bool(info.num_classes) and not split.startswith("unlabel")
         self._shuffle_buffer = shuffle_buffer
         self._shards = _shards(instructions, self.num_examples)
-        file_format = builder.info.file_format.value
-        if file_format not in ("tfrecord", "array_record"):
-            raise RequestError(
-                f"config.data.data_dir: {info.name} is stored as {file_format}; "
-                "prepare it as tfrecord or array_record"
-            )
         # With random access, None without.
         self._records: Any = (
             builder.as_data_source(split).data_source
@@ -91,6 +91,8 @@ class TfdsReader:
 
     def file_names(self) -> list[str]:
         """The feature `file_name` of every example, in stored order."""
+        if not self._info.file_names:
+            raise ValueError(f"{self._info.name} has no file names")
         names = self._column("file_name", self._tf.string)
         return [name.decode(errors="replace") for name in names]
 
@@ -197,8 +199,8 @@ class TfdsReader:
             spec["label"] = tf.io.FixedLenFeature([], tf.int64)
         example = tf.io.parse_single_example(text, spec)
         image = self._feature.decode_example(example["image"])
-        if self.image_shape != self._native_shape:
-            image = resized(tf, image, self.image_shape[0])
+        if self.image_shape != self._info.image_shape:
+            image = resized(image, self.image_shape[0])
         label = tf.cast(example["label"] if self._labelled else -1, tf.int32)
         return {
             "image": tf.ensure_shape(image, self.image_shape),
@@ -207,7 +209,7 @@ class TfdsReader:
         }
 
     def _checked(self, dataset: Any, expected: int) -> Iterator[Any]:
-        """Numpy batches; damaged, missing or short files become a RequestError."""
+        """Numpy batches; damaged, missing or short files become a DataError."""
         seen = 0
         # Bound here: an iterator dropped at exit outlives TensorFlow's modules.
         damage = self._tf.errors.OpError
@@ -216,14 +218,16 @@ class TfdsReader:
                 seen += len(batch["index"] if isinstance(batch, dict) else batch)
                 yield batch
         except damage as error:
-            raise RequestError(
-                f"config.data.data_dir: cannot read {self._where}: "
-                f"{one_line(error.message.rpartition('}} ')[2])}"
+            raise DataError(
+                "data_dir",
+                f"cannot read {self._where}: "
+                f"{one_line(error.message.rpartition('}} ')[2])}",
             ) from error
         if seen != expected:
-            raise RequestError(
-                f"config.data.data_dir: {self._where} gave {seen} of the {expected} "
-                "examples that its dataset_info.json promises; copy it again"
+            raise DataError(
+                "data_dir",
+                f"{self._where} gave {seen} of the {expected} "
+                "examples that its dataset_info.json promises; copy it again",
             )
 
 
@@ -236,22 +240,3 @@ def _shards(instructions: Any, count: int) -> list[_Shard]:
             shards.append(_Shard(str(part.filename), part.skip, take, first))
             first += take
     return shards
-
-
-def resized(tf: Any, images: Any, size: int) -> Any:
-    """Short side to `size` (bilinear, antialiased), then the central square.
-
-    Args:
-      tf: TensorFlow.
-      images: uint8 [H, W, C] or [N, H, W, C].
-      size: pixels.
-
-    Returns:
-      uint8 [size, size, C] or [N, size, size, C].
-    """
-    sides = tf.cast(tf.shape(images)[-3:-1], tf.float32)
-    scaled = tf.cast(tf.round(sides * size / tf.reduce_min(sides)), tf.int32)
-    images = tf.image.resize(images, scaled, method="bilinear", antialias=True)
-    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    images = images[..., top : top + size, left : left + size, :]
-    return tf.cast(tf.round(images), tf.uint8)

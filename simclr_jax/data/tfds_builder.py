@@ -2,40 +2,66 @@
 
 import difflib
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from simclr_jax.data import arrays as data_arrays
-from simclr_jax.data import folder as data_folder
-from simclr_jax.data.reader import Info, one_line
-from simclr_jax.errors import RequestError, install
+from simclr_jax.data import arrays, folder
+from simclr_jax.data._tensorflow import tensorflow
+from simclr_jax.data.reader import Info
+from simclr_jax.data.tfds import TfdsReader
+from simclr_jax.errors import DataError, install, one_line
 
 
-def prepared(
-    name: str, data_dir: str, *, download: bool, tensorflow: Callable[[], Any]
-) -> Any:
-    """The tfds builder of a data set that is all on disk, fetched if allowed.
+class TfdsDataset:
+    """A prepared data set of TFDS; see reader.Dataset.
 
     Args:
-      tensorflow: imports it, which only preparing needs.
+      name: TFDS's, as "cifar10" or "cifar10:3.0.2".
+      data_dir: TFDS's folder, "" for its default.
+      download: fetch and prepare what is missing.
 
     Raises:
-      RequestError: there is no such data set, here or at all, or not all of it.
+      DataError: there is no such data set, here or at all, not all of it, or it has no
+        images.
     """
-    builder = _builder(name, data_dir)
-    if download and not builder.info.splits:
-        tensorflow()
-        try:
-            builder.download_and_prepare()
-        # Whatever a data set's own script raises: no network, no space, no checksum.
-        except Exception as error:
-            raise RequestError(
-                f"config.data.download: preparing {name} failed: {one_line(error)}"
-            ) from error
-    _require_complete(builder, name)
-    return builder
+
+    def __init__(self, name: str, data_dir: str, *, download: bool):
+        self._builder = _builder(name, data_dir)
+        if download and not self._builder.info.splits:
+            _prepare(self._builder, name)
+        _require_complete(self._builder, name)
+        self.info = info(self._builder, name)
+
+    def reader(
+        self,
+        split: str,
+        *,
+        limit: int = 0,
+        stored_size: int = 0,
+        shuffle_buffer: int = 50_000,
+    ) -> TfdsReader:
+        """See reader.Dataset."""
+        return TfdsReader(
+            self._builder,
+            self.info,
+            split,
+            limit=limit,
+            stored_size=stored_size,
+            shuffle_buffer=shuffle_buffer,
+        )
+
+
+def _prepare(builder: Any, name: str) -> None:
+    """Downloads a data set, and writes it as TFDS does."""
+    tensorflow()
+    try:
+        builder.download_and_prepare()
+    # A data set's own script raises anything: no network, no space, a wrong checksum.
+    except Exception as error:
+        raise DataError(
+            "download", f"preparing {name} failed: {one_line(error)}"
+        ) from error
 
 
 def _builder(name: str, data_dir: str) -> Any:
@@ -43,60 +69,65 @@ def _builder(name: str, data_dir: str) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise RequestError(
-            f"config.data.name: {name!r} is read with tensorflow-datasets, which does "
-            f"not import ({one_line(error)}); {install('train')}"
+        raise DataError(
+            "name",
+            f"{name!r} is read with tensorflow-datasets, which does not import "
+            f"({one_line(error)}); {install('train')}",
         ) from error
     try:
-        return tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None)
+        return tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
-        known = (*data_arrays.NAMES, data_folder.NAME)
+        known = (*arrays.NAMES, folder.NAME)
         names = [*known, *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name, names, n=3)
-        raise RequestError(
-            f"config.data.name: {name!r} is neither {' nor '.join(known)} nor a TFDS "
-            f"data set; {'did you mean ' + ' or '.join(near) if near else 'misspelt'}?"
+        raise DataError(
+            "name",
+            f"{name!r} is neither {' nor '.join(known)} nor a TFDS data set; "
+            f"{'did you mean ' + ' or '.join(near) if near else 'misspelt'}?",
         ) from error
     # Wrong versions and configs come as AssertionError, ValueError and others.
     except Exception as error:
         reason = str(error).partition("\n")[0].rpartition('}": ')[2]
-        raise RequestError(f"config.data.name: {name!r}: {one_line(reason)}") from error
+        raise DataError("name", f"{name!r}: {one_line(reason)}") from error
 
 
 def _require_complete(builder: Any, name: str) -> None:
-    """Refuses a data set that is not on this disk, or not all of it."""
+    """Raises DataError unless all files of the data set are on this disk."""
     cure = (
-        "run once with --config.data.download=True on a machine with network, or point "
-        "--config.data.data_dir at the TFDS folder of an existing copy"
+        "run once with `download=True` on a machine with network, or point `data_dir` "
+        "at the TFDS folder of an existing copy"
     )
     if not builder.info.splits:
-        raise RequestError(
-            f"config.data.data_dir: no {name} in {builder.data_path}; {cure}"
-        )
+        raise DataError("data_dir", f"no {name} in {builder.data_path}; {cure}")
     present = {file.name for file in builder.data_path.iterdir()}
     for split in builder.info.splits.values():
         for file in split.filenames:
             if os.path.basename(file) not in present:
-                raise RequestError(
-                    f"config.data.data_dir: {name} lacks the file {file} in "
-                    f"{builder.data_path}; copy it again, or delete that folder and "
-                    f"{cure}"
+                raise DataError(
+                    "data_dir",
+                    f"{name} lacks the file {file} in {builder.data_path}; copy it "
+                    f"again, or delete that folder and {cure}",
                 )
 
 
 def info(builder: Any, name: str) -> Info:
-    """Counts and classes of a prepared data set; refuses one that has no images."""
+    """Counts and classes of a prepared data set.
+
+    Raises:
+      DataError: it has no 8-bit images, or its labels are not classes.
+    """
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     shape = getattr(image, "shape", None) or ()
     dtype = getattr(image, "np_dtype", None)
     if len(shape) != 3 or shape[-1] is None or dtype != np.uint8:
-        raise RequestError(
-            f"config.data.name: {name} has no feature `image` of 8-bit images; it has "
-            f"{', '.join(features)}"
+        raise DataError(
+            "name",
+            f"{name} has no feature `image` of 8-bit images; it has "
+            f"{', '.join(features)}",
         )
     if label is not None and not hasattr(label, "names"):
-        raise RequestError(f"config.data.name: `label` of {name} is not a class label")
+        raise DataError("name", f"`label` of {name} is not a class label")
     names = tuple(label.names) if label is not None else ()
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     named = getattr(features.get("file_name"), "np_dtype", None) == np.object_

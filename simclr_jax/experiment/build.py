@@ -13,8 +13,8 @@ from simclr_jax import augment, data, methods
 from simclr_jax.config.stages import stream
 from simclr_jax.config.validate import Config, method_options
 from simclr_jax.encoders import ResNet
-from simclr_jax.errors import RequestError
 from simclr_jax.experiment.images import pretraining_images
+from simclr_jax.experiment.preflight import check_batch
 from simclr_jax.heads import Predictor, Projector
 from simclr_jax.training import Plan, loss_scale, optimizers
 
@@ -70,14 +70,9 @@ def plan(config: Config, stage: str, num_examples: int) -> tuple[Plan, int]:
     Raises:
       RequestError: there are fewer examples than one batch has.
     """
+    check_batch(config, stage, num_examples)
     section = _section(config, stage)
     per_epoch = num_examples // section.batch_size
-    if not per_epoch:
-        where = "" if stage == "pretrain" else f"{stage}."
-        raise RequestError(
-            f"config.{where}batch_size: {section.batch_size} is larger than the "
-            f"{num_examples} images that {stage} trains on; lower it"
-        )
     total = per_epoch * section.epochs
     limit = config.max_steps
     made = Plan(

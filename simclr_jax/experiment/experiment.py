@@ -124,7 +124,7 @@ class Experiment:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
         embed = partial(self._embed, params, model_state)
-        features, _ = evaluation.extract(embed, self.ordered(source), levels)
+        features = evaluation.extract(embed, self.ordered(source), levels)
         return features, source.labels
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The images of a run: what it pretrains on, which of them have labels, the test."""
+"""The images of a run: to pretrain on, with labels, and to test on."""
 
 from functools import cached_property
 
@@ -10,12 +10,29 @@ from simclr_jax.data import label_file
 from simclr_jax.errors import RequestError
 
 
+def open_dataset(config: Config) -> data.Dataset:
+    """The data set that a recipe names.
+
+    Raises:
+      DataError: see `data.open_dataset`.
+    """
+    fields = config.data
+    return data.open_dataset(
+        fields.name,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        download=fields.download,
+    )
+
+
 class Images:
     """The splits that a recipe names, each loaded when first asked for.
 
+    Every property and method raises DataError if the data set can't be read.
+
     Args:
       config: the whole recipe.
-      label_seed: of the draw of labelled images, the same for all stages.
+      label_seed: draws the labelled images, the same ones for all stages.
     """
 
     def __init__(self, config: Config, label_seed: tuple[int, ...]):
@@ -27,26 +44,31 @@ class Images:
         return self._load(self._config.data.train_split, self._train_limit)
 
     @property
-    def _train_limit(self) -> int:
-        """`data.limit` is of the pretraining images."""
+    def _one_split(self) -> bool:
+        """Whether the images to pretrain on are those with labels."""
         fields = self._config.data
-        same = fields.pretrain_split in ("", fields.train_split)
-        return fields.limit if same else 0
+        return fields.pretrain_split in ("", fields.train_split)
+
+    @property
+    def _train_limit(self) -> int:
+        # `data.limit` counts images to pretrain on.
+        return self._config.data.limit if self._one_split else 0
 
     @cached_property
     def unlabelled(self) -> data.Source:
         """The images to pretrain on."""
         fields = self._config.data
-        if fields.pretrain_split in ("", fields.train_split):
+        if self._one_split:
             return self.train
         return self._load(fields.pretrain_split, fields.limit)
 
     @cached_property
     def test(self) -> data.Source:
+        """All images of the test split."""
         fields = self._config.data
         if fields.test_split == fields.train_split and not self._train_limit:
             return self.train  # a folder of one split; not held twice
-        return self._load(self._config.data.test_split, 0)
+        return self._load(fields.test_split, 0)
 
     def require_labels(self) -> None:
         """Raises RequestError unless both splits have labels, before hours of work."""
@@ -71,7 +93,7 @@ class Images:
           section: "probe", or "finetune", which is distillation's too.
 
         Raises:
-          RequestError: see `label_file.positions`.
+          DataError: see `label_file.positions`.
         """
         fields = self._config[section]
         if fields.get("label_file"):
@@ -86,14 +108,7 @@ class Images:
     @cached_property
     def _listed(self) -> np.ndarray:
         fields = self._config.data
-        stored = data.file_names(
-            fields.name,
-            fields.train_split,
-            path=fields.path,
-            data_dir=fields.data_dir,
-            limit=self._train_limit,
-            stored_size=fields.stored_size,
-        )
+        stored = self._reader(fields.train_split, self._train_limit).file_names()
         path = self._config.finetune.label_file
         return label_file.positions(path, stored, self.train.labels)
 
@@ -106,17 +121,18 @@ class Images:
 
     def _load(self, split: str, limit: int) -> data.Source:
         fields = self._config.data
-        return data.load(
-            fields.name,
-            split,
-            path=fields.path,
-            data_dir=fields.data_dir,
-            download=fields.download,
-            limit=limit,
-            stored_size=fields.stored_size,
-            streaming=fields.streaming,
-            device_limit_gb=fields.device_limit_gb,
+        return data.make_source(
+            self._reader(split, limit),
+            device_limit_gb=0.0 if fields.streaming else fields.device_limit_gb,
         )
+
+    def _reader(self, split: str, limit: int) -> data.Reader:
+        size = self._config.data.stored_size
+        return self._dataset.reader(split, limit=limit, stored_size=size)
+
+    @cached_property
+    def _dataset(self) -> data.Dataset:
+        return open_dataset(self._config)
 
 
 def pretraining_images(config: Config, info: data.Info) -> int:

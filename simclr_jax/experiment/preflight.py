@@ -3,14 +3,17 @@
 Reads sizes and file headers, no images, and writes nothing.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 from simclr_jax import checkpoint, data
 from simclr_jax.config.stages import STAGES, having
 from simclr_jax.config.validate import Config, flatten
 from simclr_jax.data import label_file
-from simclr_jax.errors import RequestError
-from simclr_jax.experiment.images import pretraining_images
+from simclr_jax.data.order import check_batch_size
+from simclr_jax.data.reader import check_split, limited, stored_shape
+from simclr_jax.errors import DataError, RequestError
+from simclr_jax.experiment.images import open_dataset
 from simclr_jax.experiment.restore import check_network, no_checkpoint, no_teacher
 from simclr_jax.experiment.workdir import (
     pretraining_folder,
@@ -19,55 +22,53 @@ from simclr_jax.experiment.workdir import (
     teacher_workdir,
 )
 
+# The field of an argument of `simclr_jax.data`, where it is not config.data.ARGUMENT.
+_FIELDS = {
+    "split": "data.*_split",
+    "batch_size": "batch_size",
+    "label_file": "finetune.label_file",
+}
+# What a message about one argument advises on another -> how to set that.
+_ADVICE = {
+    "`download=True`": "--config.data.download=True",
+    "`data_dir`": "--config.data.data_dir",
+    "`limit`": "config.data.limit",
+    "`label_fraction`": "config.finetune.label_fraction",
+}
 
+
+@contextlib.contextmanager
+def naming_fields(**fields: str) -> Iterator[None]:
+    """Turns a DataError into a RequestError that names the field of the config.
+
+    For a `with` block, or as a decorator.
+
+    Args:
+      fields: argument of `simclr_jax.data` -> field, where it is not the usual one.
+
+    Raises:
+      RequestError: the block raised a DataError.
+    """
+    try:
+        yield
+    except DataError as error:
+        usual = f"data.{error.argument}"
+        field = (_FIELDS | fields).get(error.argument, usual)
+        message = error.message
+        for argument, setting in _ADVICE.items():
+            message = message.replace(argument, setting)
+        raise RequestError(f"config.{field}: {message}") from error
+
+
+@naming_fields()
 def check(config: Config, workdir) -> data.Info:
     """Raises RequestError, naming the field, unless data and checkpoints fit.
 
     Returns:
       What the data set says of itself.
     """
-    fields = config.data
-    info = data.describe(
-        fields.name,
-        path=fields.path,
-        data_dir=fields.data_dir,
-        download=fields.download,
-    )
-    pretrain_split = fields.pretrain_split or fields.train_split
-    for name, split in (
-        ("train_split", fields.train_split),
-        ("test_split", fields.test_split),
-        ("pretrain_split", pretrain_split),
-    ):
-        if split not in info.num_examples:
-            there = ", ".join(info.num_examples)
-            raise RequestError(
-                f"config.data.{name}: no split {split!r}; there: {there}"
-            )
-    if None in info.image_shape and not fields.stored_size:
-        raise RequestError(
-            f"config.data.stored_size: the images of {fields.name} vary in size; set "
-            "the side in pixels at which to store them"
-        )
-    if info.image_shape[-1] not in (1, 3):
-        raise RequestError(
-            f"config.data.name: the images of {fields.name} have "
-            f"{info.image_shape[-1]} channels; 1 or 3 are supported"
-        )
-    if not info.num_classes:
-        _refuse_labelled_stages(config)
-    images = info.num_examples[pretrain_split]
-    if fields.limit > images:
-        raise RequestError(
-            f"config.data.limit: {fields.limit} is more than the {images} images"
-        )
-    images = pretraining_images(config, info)
-    same = pretrain_split == fields.train_split
-    labels = images if same else info.num_examples[fields.train_split]
-    counts = {"pretrain": images, "supervised": labels}
-    for stage in ("probe", "finetune"):
-        counts[stage] = _labelled_images(config, stage, labels, info)
-    check_batches(config, counts)
+    info = open_dataset(config).info
+    _check_data(config, info)
     stages = [*config.stages, "pretrain"]
     first = stages[: stages.index("pretrain")]  # what runs before any pretraining
     if set(first) & having(needs="encoder"):
@@ -124,6 +125,35 @@ def _refuse_labelled_stages(config: Config) -> None:
         )
 
 
+def _check_data(config: Config, info: data.Info) -> None:
+    """Raises RequestError unless the recipe's stages can run on this data set."""
+    fields = config.data
+    pretrain_split = fields.pretrain_split or fields.train_split
+    for name, split in (
+        ("train_split", fields.train_split),
+        ("test_split", fields.test_split),
+        ("pretrain_split", pretrain_split),
+    ):
+        with naming_fields(split=f"data.{name}"):
+            check_split(info, split)
+    stored_shape(info, fields.stored_size)
+    if info.image_shape[-1] not in (1, 3):
+        raise RequestError(
+            f"config.data.name: the images of {fields.name} have "
+            f"{info.image_shape[-1]} channels; 1 or 3 are supported"
+        )
+    if not info.num_classes:
+        _refuse_labelled_stages(config)
+    images = info.num_examples[pretrain_split]
+    images = limited(images, fields.limit, f"{info.name} {pretrain_split}")
+    same = pretrain_split == fields.train_split
+    labels = images if same else info.num_examples[fields.train_split]
+    counts = {"pretrain": images, "supervised": labels}
+    for stage in ("probe", "finetune"):
+        counts[stage] = _labelled_images(config, stage, labels, info)
+    check_batches(config, counts)
+
+
 def _labelled_images(config: Config, section: str, images: int, info: data.Info) -> int:
     """How many of the training images `Images.labelled` will give."""
     fields = config[section]
@@ -153,22 +183,24 @@ def check_batches(config: Config, counts: Mapping[str, int]) -> None:
     if config.probe.every_epochs and "pretrain" in asked:
         asked.add("probe")
     for stage, images in counts.items():
-        field = "batch_size" if stage == "pretrain" else f"{stage}.batch_size"
         if stage in asked:
-            _check_batch(config, field, images, f"images that {stage} trains on")
+            check_batch(config, stage, images)
     if "distill" not in asked:
         return
-    many, few = counts["pretrain"], counts["finetune"]
+    few = counts["finetune"]
     alone = "labelled images that distill's baseline trains on"
-    _check_batch(config, "distill.batch_size", many, "images that distill trains on")
+    check_batch(config, "distill", counts["pretrain"])
     _check_batch(config, "finetune.batch_size", few, alone)
     if config.distill.label_weight:
         _check_batch(config, "distill.label_batch_size", few, "labelled images")
 
 
-def _check_batch(config: Config, field: str, available: int, what: str) -> None:
-    batch = dict(flatten(config))[field]
-    if batch > available:
-        raise RequestError(
-            f"config.{field}: {batch} is larger than the {available} {what}; lower it"
-        )
+def check_batch(config: Config, stage: str, images: int) -> None:
+    """Raises RequestError if the stage has fewer images than one of its batches."""
+    field = "batch_size" if stage == "pretrain" else f"{stage}.batch_size"
+    _check_batch(config, field, images, f"images that {stage} trains on")
+
+
+def _check_batch(config: Config, field: str, count: int, what: str) -> None:
+    with naming_fields(batch_size=field):
+        check_batch_size(dict(flatten(config))[field], count, what)

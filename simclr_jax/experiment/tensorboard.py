@@ -1,10 +1,9 @@
-"""TensorBoard's events, for those who ask for them beside metrics.jsonl."""
+"""TensorBoard's events, written next to metrics.jsonl if asked for."""
 
 from pathlib import Path
 from typing import Any
 
-from simclr_jax.data.reader import one_line
-from simclr_jax.errors import RequestError, install
+from simclr_jax.errors import DataError, RequestError, install, one_line
 
 
 class Writer:
@@ -22,8 +21,8 @@ class Writer:
         try:
             data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
             from clu import metric_writers
-        except (RequestError, ImportError) as error:
-            # The RequestError is of a data set; its cause says what did not import.
+        except (DataError, ImportError) as error:
+            # The DataError speaks of a data set; its cause says what did not import.
             raise RequestError(
                 "config.tensorboard: TensorFlow or clu does not import "
                 f"({one_line(error.__cause__ or error)}); {install('train')}, or leave "

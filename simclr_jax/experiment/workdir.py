@@ -21,14 +21,11 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import provenance, tensorboard
 
 
-def check(path: str | os.PathLike, config: Config, known: Config | None = None) -> None:
+def check(path: str | os.PathLike, config: Config) -> None:
     """Raises RequestError if `path` can't hold a run of `config`. Writes nothing.
 
     A workdir is bound to its recipe once there is something to continue: one that was
     refused, diverged or ran out of memory before its first checkpoint takes another.
-
-    Args:
-      known: configs/common.py's, see `config.same_recipe`.
     """
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
@@ -36,7 +33,7 @@ def check(path: str | os.PathLike, config: Config, known: Config | None = None) 
     recipe = path / "config.json"
     if recipe.exists() and _begun(path):
         made_by = _read(recipe, "--workdir", "take another --workdir")
-        config_lib.same_recipe(made_by, config, str(path), known)
+        config_lib.same_recipe(made_by, config, str(path))
     results(path)
 
 

@@ -66,11 +66,11 @@ def curve(name: str, title: str, points: Points) -> str:
 def accuracies(
     name: str, series: Mapping[str, Points], levels: Mapping[str, float]
 ) -> str:
-    """Accuracies over the epochs, between the ones that don't change with them.
+    """Accuracies over the epochs, with horizontal lines for those of other runs.
 
     Args:
       name: as for `curve`.
-      series: label -> (epoch, fraction).
+      series: label -> (epoch, fraction), drawn as curves.
       levels: label -> fraction, drawn as horizontal lines.
     """
     with rc_context(_STYLE):
@@ -176,7 +176,7 @@ def bands(
 def heat_map(
     name: str, names: Sequence[str], values: Mapping[tuple[str, str], float | None]
 ) -> str:
-    """A square of numbers, darker where they are higher.
+    """A square of numbers, brighter where they are higher.
 
     Args:
       name: as for `curve`.
@@ -205,7 +205,7 @@ def heat_map(
 
 
 def class_colours(count: int) -> list[str]:
-    """Distinct for up to 20 classes, then they come again."""
+    """A colour for each class, as "#rrggbb"; from the 21st class on they repeat."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 

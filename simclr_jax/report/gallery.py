@@ -1,12 +1,14 @@
-"""Which images the report shows and where they lie: neighbours, maps and views.
+"""The report's images as arrays: neighbours, t-SNE maps and augmented views.
 
-Images are drawn by the run's seed, never by what became of them. What took embedding
-or t-SNE is kept in the workdir, so that writing the report again costs neither.
+The run's seed alone decides which images are shown; their results have no say. The
+workdir keeps the embeddings' neighbours and the maps, so that writing the report again
+computes neither.
 """
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +16,13 @@ import numpy as np
 
 from simclr_jax import augment, data
 from simclr_jax.config.stages import stream
+from simclr_jax.evaluation import nearest
 from simclr_jax.experiment.experiment import Experiment
 
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2
 _FEWEST_MAPPED = 10  # below, t-SNE has nothing to arrange
+_READ_BATCH = 256  # images decoded at a time
 
 
 class Gallery(NamedTuple):
@@ -37,9 +41,8 @@ class Gallery(NamedTuple):
 def load(experiment: Experiment) -> Gallery:
     """The gallery of the newest encoder; computed unless the workdir has it."""
     path = experiment.workdir.path / "stages" / "report" / "gallery.npz"
-    step = experiment.pretrained[0]
     kept = _read(path)
-    if kept is not None and kept.step == step:
+    if kept is not None and kept.step == experiment.pretrained[0]:
         return kept
     gallery = _compute(experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,74 +51,71 @@ def load(experiment: Experiment) -> Gallery:
 
 
 def _read(path: Path) -> Gallery | None:
-    """None where there is no such file, or not a whole one."""
+    """None if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return Gallery(**archive)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _compute(experiment: Experiment) -> Gallery:
-    rng = np.random.default_rng((experiment.config.seed, stream("report")))
+    config = experiment.config
+    rng = np.random.default_rng((config.seed, stream("report")))
     train, test = experiment.images.train, experiment.images.test
-    step, params, model_state = experiment.pretrained
+    step, *pretrained = experiment.pretrained
     queries = rng.permutation(test.num_examples)[:_QUERIES]
     bank = np.sort(rng.permutation(train.num_examples)[:_BANK])
-
-    def embed(source, positions, params, model_state):
-        """h [N, F] in the order of `positions`, which a stream can't be read in."""
-        increasing, back = np.unique(positions, return_inverse=True)
-        some = source.subset(increasing)
-        features, _ = experiment.features(params, model_state, some, ("h",))
-        return features["h"][back]
-
-    h = embed(test, queries, params, model_state)
+    h = _embedded(experiment, pretrained, test, queries)
+    bank_h = _embedded(experiment, pretrained, train, bank)
     # Where the test images are the training images, none is its own neighbour.
-    splits = experiment.config.data
-    one_split = splits.test_split == splits.train_split
+    one_split = config.data.test_split == config.data.train_split
     same = queries[:, None] == bank if one_split else None
-    bank_h = embed(train, bank, params, model_state)
-    similarities, found = nearest(h, bank_h, same)
+    similarities, rows = nearest(h, bank_h, k=_NEIGHBOURS, same=same)
     mapped = queries[:_MAPPED] if len(queries) >= _FEWEST_MAPPED else queries[:0]
-    random_h = embed(test, mapped, *experiment.random_init) if len(mapped) else h[:0]
+    random_h = h[:0]
+    if len(mapped):
+        random_h = _embedded(experiment, experiment.random_init, test, mapped)
     return Gallery(
         step=np.array(step),
         queries=queries,
         bank_size=np.array(len(bank)),
-        neighbours=bank[found],
+        neighbours=bank[rows],
         similarities=similarities,
         mapped=mapped,
-        pretrained=spread(h[: len(mapped)], experiment.config.seed),
-        random_init=spread(random_h, experiment.config.seed),
+        pretrained=tsne(h[: len(mapped)], config.seed),
+        random_init=tsne(random_h, config.seed),
     )
 
 
-def nearest(
-    queries: np.ndarray, bank: np.ndarray, same: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar rows of the bank, nearest first.
+def _embedded(
+    experiment: Experiment, encoder: Any, source: data.Source, positions: np.ndarray
+) -> np.ndarray:
+    """h [N, F] of the images at `positions`, by `encoder`: (params, model_state)."""
 
-    Args:
-      queries: [Q, F].
-      bank: [N, F].
-      same: bool [Q, N], at most one a row: pairs of one image, not to be compared.
+    def embed(subset: data.Source) -> np.ndarray:
+        params, model_state = encoder
+        features, _ = experiment.features(params, model_state, subset, ("h",))
+        return features["h"]
 
-    Returns:
-      (cosines [Q, K], rows of the bank int [Q, K]); K is 5, or less if there are no
-      more to compare with.
+    return _in_order(embed, source, positions)
+
+
+def _in_order(
+    read: Callable[[data.Source], np.ndarray],
+    source: data.Source,
+    positions: np.ndarray,
+) -> np.ndarray:
+    """`read`'s rows for the images at `positions`, in any order and repeated.
+
+    A streamed source gives each image once and by increasing position only.
     """
-    most = min(_NEIGHBOURS, len(bank) - (same is not None))
-    lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, bank)]
-    queries, bank = queries / (lengths[0] + 1e-12), bank / (lengths[1] + 1e-12)
-    cosines = jnp.matmul(queries, bank.T, precision="highest")
-    if same is not None:
-        cosines = jnp.where(same, -jnp.inf, cosines)
-    similarities, found = jax.lax.top_k(cosines, most)
-    return np.asarray(similarities), np.asarray(found)
+    increasing, rows = np.unique(positions, return_inverse=True)
+    return read(source.subset(increasing))[rows]
 
 
-def spread(features: np.ndarray, seed: int) -> np.ndarray:
+def tsne(features: np.ndarray, seed: int) -> np.ndarray:
     """Places features [N, F] in the plane, [N, 2], by t-SNE on their cosines.
 
     References:
@@ -125,27 +125,28 @@ def spread(features: np.ndarray, seed: int) -> np.ndarray:
         return np.zeros([0, 2])
     from sklearn.manifold import TSNE  # here: it takes a second to import
 
-    tsne = TSNE(
+    return TSNE(
         metric="cosine",
         init="pca",
         perplexity=min(30.0, (len(features) - 1) / 3),
         random_state=seed % 2**32,
-    )
-    return tsne.fit_transform(features)
+    ).fit_transform(features)
 
 
 def images(source: data.Source, positions: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W, C] of a split, in the order of `positions` [N]."""
-    increasing, back = np.unique(positions, return_inverse=True)
-    parts = [
-        np.asarray(data.take(batch)["image"])[batch["mask"]]
-        for batch in source.subset(increasing).ordered(min(256, len(increasing)))
-    ]
-    return np.concatenate(parts)[back]
+
+    def pixels(subset: data.Source) -> np.ndarray:
+        batches = subset.ordered(min(_READ_BATCH, subset.num_examples))
+        return np.concatenate(
+            [np.asarray(data.take(x)["image"])[x["mask"]] for x in batches]
+        )
+
+    return _in_order(pixels, source, positions)
 
 
 def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images as they are, and as pretraining sees them.
+    """Images as they are stored and as pretraining sees them.
 
     Returns:
       For each image (uint8 [H, W, C], its pairs of views uint8 [P, 2, s, s, C]).

@@ -1,156 +1,230 @@
 """The report's images: nearest neighbours, a map of the test images, the views."""
 
-import html
+import base64
+import io
 import json
-from typing import Any
+import math
+from collections.abc import Sequence
+from html import escape
 
 import numpy as np
+from PIL import Image
 
 from simclr_jax import checkpoint, data
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
-from simclr_jax.report import figures, gallery, pictures
+from simclr_jax.report import figures, gallery
+from simclr_jax.report.gallery import Gallery
+from simclr_jax.report.html import paragraphs, section
 
 _QUERIES = 12  # test images whose neighbours are shown
 _WORST = 4  # and those with the most neighbours of another class
 _MOST_NAMED = 20  # classes a legend can hold
-
-
-def section(title: str, body: str) -> str:
-    """A part of the page, and nothing where there is nothing to show."""
-    return f"<section><h2>{title}</h2>\n{body}</section>" if body else ""
+_THUMBNAIL = 64  # pixels; larger images are shrunk, smaller ones kept as they are
 
 
 def of_encoder(experiment: Experiment) -> list[str]:
-    """What the newest pretrained encoder makes of the test images; [] without one."""
+    """Sections on how the newest pretrained encoder arranges the test images.
+
+    An empty list if there is no checkpoint of pretraining.
+    """
     folder = pretraining_folder(experiment.config, experiment.workdir.path)
     if not checkpoint.steps(folder):
         return []
-    found = gallery.load(experiment)
-    return [_map(experiment, found), _neighbours(experiment, found)]
+    shown = gallery.load(experiment)
+    return [_map(experiment, shown), _neighbours(experiment, shown)]
 
 
-def _neighbours(experiment: Experiment, found: gallery.Gallery) -> str:
+def views(experiment: Experiment) -> str:
+    """The section that shows augmented views as pretraining draws them."""
+    blocks = []
+    for original, pairs in gallery.views(experiment):
+        columns = "".join(
+            '<span class="pair">'
+            + "".join(tag(view, "augmented view") for view in pair)
+            + "</span>"
+            for pair in pairs
+        )
+        blocks.append(f'<div class="views">{tag(original, "original")}{columns}</div>')
+    text = (
+        "What pretraining sees: an image as it is stored, then eight pairs of views of "
+        "it, the first view above the second. The class should be there in each."
+    )
+    return section("Views", paragraphs([text]) + "".join(blocks))
+
+
+# Nearest neighbours -----------------------------------------------------------
+
+
+def _neighbours(experiment: Experiment, shown: Gallery) -> str:
     train, test = experiment.images.train, experiment.images.test
-    own = test.labels[found.queries][:, None]
-    labels = train.labels[found.neighbours]
-    known = (own >= 0) & (labels >= 0)
-    right = known & (labels == own)
-    count = min(_QUERIES, len(found.queries))
+    query_labels = test.labels[shown.queries][:, None]
+    labels = train.labels[shown.neighbours]
+    labelled = (query_labels >= 0) & (labels >= 0)
+    right = labelled & (labels == query_labels)
+    count = min(_QUERIES, len(shown.queries))
     text = (
         f"{count} test images drawn at random, none of them selected, each with its "
-        f"{found.neighbours.shape[1]} nearest among "
-        f"{_of(int(found.bank_size), train.num_examples)} training images, by the "
+        f"{shown.neighbours.shape[1]} nearest among "
+        f"{_of(int(shown.bank_size), train.num_examples)} training images, by the "
         "cosine of h."
     )
-    if known.any():
+    if labelled.any():
         text += (
-            f" Of these neighbours {right[:count].sum()} of {known[:count].sum()} have "
-            f"the class of their image; of those of {len(found.queries):,} test images "
-            f"{100 * right.sum() / known.sum():.1f} %."
+            f" Of these neighbours {right[:count].sum()} of {labelled[:count].sum()} "
+            "have the class of their image; of those of "
+            f"{len(shown.queries):,} test images "
+            f"{100 * right.sum() / labelled.sum():.1f} %."
         )
-    body = f"<p>{text}</p>" + _rows(experiment, found, range(count), known, right)
-    wrong = (known & ~right).sum(1)
-    worst = [int(i) for i in np.argsort(-wrong, kind="stable")[:_WORST] if wrong[i]]
+    marks = np.where(labelled, np.where(right, "right", "wrong"), "")
+    body = paragraphs([text]) + _rows(experiment, shown, range(count), marks)
+    mistakes = (marks == "wrong").sum(1)
+    worst = np.argsort(-mistakes, kind="stable")[:_WORST]
+    worst = [int(i) for i in worst if mistakes[i]]
     if worst:
-        body += "<p>And, selected for it, those with the most neighbours of another "
-        body += "class:</p>" + _rows(experiment, found, worst, known, right)
+        text = "And, selected for it, those with the most neighbours of another class:"
+        body += paragraphs([text]) + _rows(experiment, shown, worst, marks)
     return section("Nearest neighbours", body)
 
 
-def _rows(experiment, found: gallery.Gallery, chosen, known, right) -> str:
-    """The queries `chosen` and their neighbours, each marked right or wrong."""
+def _rows(
+    experiment: Experiment, shown: Gallery, chosen: Sequence[int], marks: np.ndarray
+) -> str:
+    """The queries `chosen` and their neighbours.
+
+    Args:
+      marks: [Q, K] of all neighbours: "right", "wrong", or "" without a label.
+    """
     train, test = experiment.images.train, experiment.images.test
-    chosen = list(chosen)
-    queries = gallery.images(test, found.queries[chosen])
-    neighbours = iter(gallery.images(train, found.neighbours[chosen].ravel()))
-    rows = []
-    for i, query in zip(chosen, queries, strict=True):
-        cells = [_labelled_image(query, _name(test, found.queries[i]), "query")]
-        for j, position in enumerate(found.neighbours[i]):
-            name = _name(train, position)
-            mark = ("right" if right[i, j] else "wrong") if known[i, j] else ""
-            title = f"cosine {found.similarities[i, j]:.3f}"
-            cells.append(_labelled_image(next(neighbours), name, mark, title))
-        rows.append(f'<div class="neighbours">{"".join(cells)}</div>')
-    return f'<div class="rows">{"".join(rows)}</div>'
+    rows = list(chosen)
+    queries = gallery.images(test, shown.queries[rows])
+    neighbours = iter(gallery.images(train, shown.neighbours[rows].ravel()))
+    lines = []
+    for i, query in zip(rows, queries, strict=True):
+        cells = [_labelled_image(query, _class(test, shown.queries[i]), "query")]
+        for j, position in enumerate(shown.neighbours[i]):
+            title = f"cosine {shown.similarities[i, j]:.3f}"
+            pixels, name = next(neighbours), _class(train, position)
+            cells.append(_labelled_image(pixels, name, marks[i, j], title))
+        lines.append(f'<div class="neighbours">{"".join(cells)}</div>')
+    return f'<div class="rows">{"".join(lines)}</div>'
 
 
-def _of(some: int, total: int) -> str:
-    return f"{total:,}" if some == total else f"{some:,} of {total:,}"
+def _of(count: int, total: int) -> str:
+    return f"{total:,}" if count == total else f"{count:,} of {total:,}"
 
 
-def _name(source: data.Source, position: Any) -> str:
+def _class(source: data.Source, position: int) -> str:
+    """The class of an image; "" if it has no label."""
     label = source.labels[position]
     return source.class_names[label] if label >= 0 else ""
 
 
 def _labelled_image(pixels: np.ndarray, name: str, kind: str, title: str = "") -> str:
     sign = {"right": "\N{CHECK MARK} ", "wrong": "\N{BALLOT X} "}.get(kind, "")
-    caption = f"<figcaption>{sign}{html.escape(name)}</figcaption>"
-    image = pictures.tag(pictures.thumbnail(pixels), f"{kind} {name}".strip())
+    caption = f"<figcaption>{sign}{escape(name)}</figcaption>"
+    image = tag(thumbnail(pixels), f"{kind} {name}".strip())
     return f'<figure class="{kind}" title="{title}">{image}{caption}</figure>'
 
 
-def _map(experiment: Experiment, found: gallery.Gallery) -> str:
-    if not len(found.mapped):
+# The map ----------------------------------------------------------------------
+
+
+def _map(experiment: Experiment, shown: Gallery) -> str:
+    if not len(shown.mapped):
         return ""
     test = experiment.images.test
-    labels, names = test.labels[found.mapped], test.class_names
+    labels, names = test.labels[shown.mapped], test.class_names
     colours = figures.class_colours(len(names))
     by_point = [colours[label] if label >= 0 else "#808080" for label in labels]
     maps = (
-        ("pretrained", "pretrained encoder", found.pretrained),
-        ("random", "the same encoder, untrained", found.random_init),
+        ("pretrained", "pretrained encoder", shown.pretrained),
+        ("random", "the same encoder, untrained", shown.random_init),
     )
     drawn = "".join(
         f"<figure data-map><figcaption>{title}</figcaption>"
         f"{figures.scatter(f'map-{name}', points, by_point)}</figure>"
         for name, title, points in maps
     )
-    legend = ""
-    if 0 < len(names) <= _MOST_NAMED:
-        legend = "".join(
-            f'<li><i style="background:{colour}"></i>{html.escape(name)}</li>'
-            for colour, name in zip(colours, names, strict=True)
-        )
-        legend = f'<ul class="legend">{legend}</ul>'
-    tiles = gallery.images(test, found.mapped)
-    uri, columns = pictures.sprite(np.stack([pictures.thumbnail(x) for x in tiles]))
-    about = {
-        "columns": columns,
-        "rows": -(-len(tiles) // columns),
-        "names": [_name(test, position) for position in found.mapped],
-    }
     text = (
-        f"t-SNE of h, {_of(len(found.mapped), test.num_examples)} test images"
+        f"t-SNE of h, {_of(len(shown.mapped), test.num_examples)} test images"
         + (", coloured by class" if names else "")
         + ". Point at one, or tap it, to see the image. Distances between far groups "
         "mean little."
     )
+    body = paragraphs([text]) + _legend(names, colours)
+    body += f'<div class="maps">{drawn}</div>' + _tooltip(test, shown.mapped)
+    return section("Map of the test images", body)
+
+
+def _legend(names: Sequence[str], colours: Sequence[str]) -> str:
+    if not 0 < len(names) <= _MOST_NAMED:
+        return ""
+    entries = "".join(
+        f'<li><i style="background:{colour}"></i>{escape(name)}</li>'
+        for colour, name in zip(colours, names, strict=True)
+    )
+    return f'<ul class="legend">{entries}</ul>'
+
+
+def _tooltip(test: data.Source, mapped: np.ndarray) -> str:
+    """What the page's script shows at the pointer: an image and its class."""
+    tiles = np.stack([thumbnail(x) for x in gallery.images(test, mapped)])
+    uri, columns = sprite(tiles)
+    about = {
+        "columns": columns,
+        "rows": -(-len(tiles) // columns),
+        "names": [_class(test, position) for position in mapped],
+    }
     data = json.dumps(about).replace("<", "\\u003c")
-    return section(
-        "Map of the test images",
-        f'<p>{text}</p>{legend}<div class="maps">{drawn}</div>'
+    return (
         f'<div id="tip" hidden><i style="background-image:url({uri})"></i><b></b></div>'
-        f'<script type="application/json" id="map-data">{data}</script>',
+        f'<script type="application/json" id="map-data">{data}</script>'
     )
 
 
-def views(experiment: Experiment) -> str:
-    """What this workdir's pretraining sees."""
-    blocks = []
-    for original, pairs in gallery.views(experiment):
-        pictured = "".join(
-            '<span class="pair">'
-            + "".join(pictures.tag(view, "augmented view") for view in pair)
-            + "</span>"
-            for pair in pairs
-        )
-        image = pictures.tag(original, "original")
-        blocks.append(f'<div class="views">{image}{pictured}</div>')
-    text = (
-        "What pretraining sees: an image as it is stored, then eight pairs of views of "
-        "it, the first view above the second. The class should be there in each."
-    )
-    return section("Views", f"<p>{text}</p>{''.join(blocks)}")
+# Images inside HTML ----------------------------------------------------------
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, C] with at most 64 pixels a side."""
+    if max(pixels.shape[:2]) <= _THUMBNAIL:
+        return pixels
+    picture = _picture(pixels)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return np.asarray(picture).reshape(*picture.size[::-1], pixels.shape[2])
+
+
+def tag(pixels: np.ndarray, alt: str) -> str:
+    """An <img> of uint8 [H, W, C]."""
+    return f'<img src="{_uri(pixels)}" alt="{escape(alt)}">'
+
+
+def sprite(pixels: np.ndarray) -> tuple[str, int]:
+    """Many images as one, row by row.
+
+    Args:
+      pixels: uint8 [N, H, W, C], N at least 1.
+
+    Returns:
+      (data URI of the picture, images in a row of it).
+    """
+    count, height, width, channels = pixels.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
+    sheet[:count] = pixels
+    grid = sheet.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    sheet = grid.reshape(rows * height, columns * width, channels)
+    # A thousand colour images: 0.6 MB as JPEG, 3 MB as PNG.
+    return _uri(sheet, "jpeg" if channels == 3 else "png"), columns
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _uri(pixels: np.ndarray, kind: str = "png") -> str:
+    file = io.BytesIO()
+    _picture(pixels).save(file, kind, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,23 +1,17 @@
 """report.html: the results, the curves, the images, and what was run on what.
 
 Every number comes from results.json or metrics.jsonl; the images come from the data
-and the newest checkpoint (`report_images.py`). A section without anything to show is
-left out. The page is one file that asks the network for nothing.
+and the newest checkpoint (`images.py`). A section with nothing to show is left out. The
+page is one file and loads nothing over the network.
 """
 
-import html
-import importlib.resources
-import json
-import string
-from collections.abc import Sequence
 from typing import Any
 
-from simclr_jax.config.validate import flatten
+from ml_collections import ConfigDict
+
+from simclr_jax.config.validate import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.report import figures
-from simclr_jax.report import images as report_images
-from simclr_jax.report import table as report
-from simclr_jax.report.images import section
+from simclr_jax.report import figures, html, images, table
 
 _CURVES = (
     ("loss", "contrastive loss"),
@@ -35,25 +29,15 @@ def write(experiment: Experiment) -> str:
     pretrained = any(line["stage"] == "pretrain" for line in metrics)
     sections = [
         _results(results, experiment.config),
-        *report_images.of_encoder(experiment),
+        *images.of_encoder(experiment),
         _curves(results, metrics),
-        report_images.views(experiment) if pretrained else "",
+        images.views(experiment) if pretrained else "",
         _provenance(results, metrics),
     ]
     title, summary = workdir.path.resolve().name, _summary(experiment, results)
     path = workdir.path / "report.html"
-    path.write_text(page(title, summary, sections))
+    path.write_text(html.page(title, summary, sections))
     return str(path)
-
-
-def page(title: str, summary: str, sections: Sequence[str]) -> str:
-    """A whole page: plain text above, HTML sections below it."""
-    template = importlib.resources.files("simclr_jax.report") / "page.html"
-    return string.Template(template.read_text()).substitute(
-        title=html.escape(title),
-        summary=html.escape(summary),
-        body="\n".join(sections),
-    )
 
 
 def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
@@ -71,44 +55,33 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
     )
 
 
-# Numbers --------------------------------------------------------------------
-
-
-def _results(results: dict[str, Any], config) -> str:
-    lines = report.rows(results, config)
-    with_top3 = any(row.top3 is not None for row in lines)
-    with_published = any(row.published for row in lines)
-
-    def accuracy(value: float | None, where: str) -> str:
-        if value is None:
-            return "<td></td>"
-        return f'<td data-result="{where}">{report.percent(value)}</td>'
-
+def _results(results: dict[str, Any], config: Config) -> str:
+    rows = table.rows(results, config)
+    with_top3 = any(row.top3 is not None for row in rows)
+    with_published = any(row.published for row in rows)
     head = ["test accuracy, %", "", "top-1"]
     head += ["top-3"] * with_top3 + ["published"] * with_published
-    body = ["<tr>" + "".join(f'<th scope="col">{x}</th>' for x in head) + "</tr>"]
-    for row in lines:
-        level = "layers" in row.where  # whose entry is the number itself
-        cells = [
-            f'<th scope="row">{html.escape(row.label.strip())}</th>',
-            f'<td class="bar"><i style="width:{100 * (row.top1 or 0):.1f}%"></i></td>',
-            accuracy(row.top1, row.where if level else f"{row.where}.top1"),
-        ]
+    body = []
+    for row in rows:
+        # A layer's entry in results.json is the number itself.
+        top1 = row.where if "layers" in row.where else f"{row.where}.top1"
+        cells = [html.bar(row.top1 or 0), _accuracy(row.top1, top1)]
         if with_top3:
-            cells.append(accuracy(row.top3, f"{row.where}.top3"))
+            cells.append(_accuracy(row.top3, f"{row.where}.top3"))
         if with_published:
-            cells.append(f"<td>{report.published_figures(row)}</td>")
-        kind = ' class="baseline"' if row.is_baseline else ""
-        body.append(f"<tr{kind}>{''.join(cells)}</tr>")
+            cells.append(html.cell(table.published_figures(row)))
+        body.append(html.row(row.label.strip(), cells, baseline=row.is_baseline))
     notes = []
     if with_published:
         notes.append(f"Published, not ours: {config.published.source}.")
     if "pretrain" in results:
-        notes.append(report.pretraining(results["pretrain"]))
-    table = f'<table class="results">{"".join(body)}</table>' if lines else ""
-    return section(
-        "Results", table + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    )
+        notes.append(table.pretraining(results["pretrain"]))
+    shown = html.results_table(head, body) if rows else ""
+    return html.section("Results", shown + html.paragraphs(notes))
+
+
+def _accuracy(fraction: float | None, source: str) -> str:
+    return html.cell(table.percent(fraction), "" if fraction is None else source)
 
 
 def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
@@ -120,59 +93,38 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
         return [(x["epoch"], x[name]) for x in lines if x.get(name) is not None]
 
     series = {"kNN": points("knn_top1"), "probe": points("probe_top1")}
-    series = {label: found for label, found in series.items() if found}
-    big = ""
+    series = {label: curve for label, curve in series.items() if curve}
+    accuracies = ""
     if series:
-        levels = {
+        finished = {
             "supervised": results.get("supervised"),
             "probe, random encoder": results.get("probe", {}).get("random_init"),
         }
-        found = {name: result["top1"] for name, result in levels.items() if result}
-        picture = figures.accuracies("accuracy", series, found)
-        big = f'<figure class="big">{picture}</figure>'
+        levels = {label: x["top1"] for label, x in finished.items() if x}
+        accuracies = figures.accuracies("accuracy", series, levels)
     small = [
         f"<figure>{figures.curve(f'curve-{name}', title, points(name))}</figure>"
         for name, title in _CURVES
         if points(name)
     ]
     grid = f'<div class="curves">{"".join(small)}</div>' if small else ""
-    return section("Pretraining", big + grid)
-
-
-# Provenance -----------------------------------------------------------------
+    return html.section("Pretraining", html.large_figure(accuracies) + grid)
 
 
 def _provenance(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
+    title = "What was run"
     if not results:
-        return section("What was run", "<p>No stage has come to its end yet.</p>")
+        return html.section(title, html.paragraphs(["No stage has finished yet."]))
     clock = {
         f"{line['stage']} {line['variant']}".strip(): f"{line['seconds']:.0f} s"
         for line in metrics
         if "seconds" in line
     }
-    facts = {name: results.get(name) for name in ("command", "commit", "device")}
-    facts |= {name: results.get(name) for name in ("cpus", "seed")}
-    facts |= {"training time": ", ".join(f"{k} {v}" for k, v in clock.items())}
-    versions = results["versions"].items()
-    facts |= {"versions": ", ".join(f"{name} {v}" for name, v in versions)}
-    terms = "".join(
-        f"<dt>{name}</dt><dd>{html.escape(str(value))}</dd>"
-        for name, value in facts.items()
-        if value not in (None, "")
+    names = ("command", "commit", "device", "cpus", "seed")
+    facts = {name: results.get(name) for name in names}
+    facts["training time"] = ", ".join(f"{run} {took}" for run, took in clock.items())
+    recipe = dict(flatten(ConfigDict(results["config"])))
+    return html.section(
+        title,
+        html.provenance(facts, results["versions"], "The whole recipe", recipe),
     )
-    recipe = "\n".join(
-        f"{path} = {json.dumps(value)}"
-        for path, value in flatten(_nested(results["config"]))
-        if value is not None
-    )
-    return section(
-        "What was run",
-        f"<dl>{terms}</dl><details><summary>The whole recipe</summary>"
-        f"<pre>{html.escape(recipe)}</pre></details>",
-    )
-
-
-def _nested(config: dict[str, Any]):
-    from ml_collections import ConfigDict
-
-    return ConfigDict(config)

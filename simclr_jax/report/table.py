@@ -1,7 +1,4 @@
-"""results.json as people look at it: the table of the terminal and of the report.
-
-`page.py` makes report.html of it.
-"""
+"""The rows of a results table, for the report's page, and as text for the terminal."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -108,12 +105,12 @@ def _percent_of_labels(fraction: float) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """ "81.2" of 0.812, and nothing of None."""
+    """A fraction in percent with one decimal: 0.812 -> "81.2"; None -> ""."""
     return "" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def published_figures(row: Row) -> str:
-    """ "90.2 / 99.1": top-1 and top-3 as published, what there is of them."""
+    """The published top-1 and top-3 in percent: "90.2 / 99.1", or the one there is."""
     numbers = row.published or ()
     return " / ".join(f"{x:.1f}" for x in numbers if x is not None)
 
@@ -143,7 +140,7 @@ def table(results: dict[str, Any], config: Config) -> str:
 
 
 def pretraining(result: dict[str, Any]) -> str:
-    """One line on results.json's `pretrain`: how long, how fast, where it ended."""
+    """One line on results.json's `pretrain`: epochs, seconds, rate and last loss."""
     line = f"pretraining: {result['epochs']:.4g} epochs in {result['seconds']:.0f} s"
     if result["images_per_second"]:
         line += f", {result['images_per_second']:.0f} images/s"

@@ -21,8 +21,9 @@ from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.restore import no_teacher
 from simclr_jax.experiment.workdir import teacher_folder
 from simclr_jax.heads import Projector
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import classify, finetune
-from simclr_jax.stages.classify import Network, Start
+from simclr_jax.stages.classify import Start
 from simclr_jax.stages.fit import Training
 from simclr_jax.training import LossFn
 
@@ -30,15 +31,15 @@ from simclr_jax.training import LossFn
 class Teacher(NamedTuple):
     """A classifier from a checkpoint, and where it came from."""
 
-    network: Network
+    network: ClassifierNetwork
     variables: tuple[Any, Any]  # params, model_state
     step: int  # of its own training
     source_step: int  # of the pretraining it came from
 
 
 def make_loss(
-    student: Network,
-    teacher: Network,
+    student: ClassifierNetwork,
+    teacher: ClassifierNetwork,
     augmentation: augment.View,
     size: int,
     *,
@@ -90,8 +91,9 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     teacher = _teacher(experiment)
     encoder = build.student_fields(experiment.config)
     classes = teacher.network.num_classes
-    student = Network(
-        build.resnet(experiment.config, encoder), Projector(layers=0), 0, classes
+    student_encoder = build.resnet(experiment.config, encoder)
+    student = ClassifierNetwork(
+        Network(student_encoder, Projector(layers=0)), 0, classes
     )
     size, source = config.augment.size, experiment.images.unlabelled
     # The student is an encoder and a classifier on h.
@@ -146,9 +148,9 @@ def _teacher(experiment: Experiment) -> Teacher:
     if restored is None:
         raise RequestError(no_teacher(experiment.config, folder))
     step, items, meta = restored
-    network = Network(
-        build.resnet(experiment.config, meta["encoder"]),
-        Projector(**meta["projector"]),
+    teacher_encoder = build.resnet(experiment.config, meta["encoder"])
+    network = ClassifierNetwork(
+        Network(teacher_encoder, Projector(**meta["projector"])),
         meta["from_layer"],
         meta["num_classes"],
     )

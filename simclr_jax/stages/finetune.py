@@ -13,13 +13,16 @@ import optax
 from simclr_jax import augment, data
 from simclr_jax.experiment.build import view
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import classify
-from simclr_jax.stages.classify import Network, Start
+from simclr_jax.stages.classify import Start
 from simclr_jax.stages.fit import Training
 from simclr_jax.training import LossFn
 
 
-def make_loss(network: Network, augmentation: augment.View, size: int) -> LossFn:
+def make_loss(
+    network: ClassifierNetwork, augmentation: augment.View, size: int
+) -> LossFn:
     """Cross-entropy of one augmented view per image."""
 
     def loss_fn(params, model_state, key, batch):
@@ -37,8 +40,10 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
     config, images = experiment.config.finetune, experiment.images
     step, params, model_state = experiment.pretrained
     source = images.labelled("finetune")
-    network = Network(
-        experiment.encoder, experiment.projector, config.from_layer, source.num_classes
+    network = ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector),
+        config.from_layer,
+        source.num_classes,
     )
     starts = {
         "pretrained": Start((params, model_state), experiment.meta(step)),
@@ -60,7 +65,7 @@ def train_on_labels(
     experiment: Experiment,
     stage: str,
     variant: str,
-    network: Network,
+    network: ClassifierNetwork,
     start: Start,
     source: data.Source,
     *,

@@ -25,6 +25,7 @@ def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
     return getattr(importlib.import_module(f"simclr_jax.stages.{stage}"), stage)
 
 
+@preflight.naming_fields()  # a stream can fail in the middle of training
 def run(config: Config, path: str) -> None:
     """Runs `config.stages` in the workdir `path`; see launch.py for the exit codes.
 

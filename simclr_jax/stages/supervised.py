@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.stages.classify import Network, Start
+from simclr_jax.networks import ClassifierNetwork, Network
+from simclr_jax.stages.classify import Start
 from simclr_jax.stages.finetune import train_on_labels
 
 
@@ -16,8 +17,8 @@ def supervised(experiment: Experiment) -> dict[str, Any]:
     """Trains or continues the network; returns results.json's `supervised`."""
     images = experiment.images
     source = images.train.subset(np.flatnonzero(images.train.labels >= 0))
-    network = Network(
-        experiment.encoder, experiment.projector, 0, images.train.num_classes
+    network = ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector), 0, images.train.num_classes
     )
     start = Start(experiment.random_init, experiment.meta(0))
     scores = train_on_labels(

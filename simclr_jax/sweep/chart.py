@@ -11,7 +11,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from simclr_jax.config.validate import Config, flatten
+from simclr_jax.config.validate import Config, flatten, similar
 from simclr_jax.errors import RequestError
 from simclr_jax.sweep.table import Line, Table
 
@@ -20,6 +20,8 @@ _TAKES = {"lines": ("x", "lines"), "grid": ("down", "across"), "heat": ("cells",
 
 
 class _Form(NamedTuple):
+    """What an entry of a chart must be: in words for its error, and as a test."""
+
     words: str
     holds: Callable[[Any], bool]
 
@@ -53,7 +55,9 @@ def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
     takes = _TAKES.get(kind) if isinstance(kind, str) else None
     if takes is None or set(chart) != {"kind", *takes}:
         forms = "; ".join(f"{kind}: {', '.join(x)}" for kind, x in _TAKES.items())
-        raise RequestError(f"--sweep: chart {dict(chart)} is none of: {forms}")
+        raise RequestError(
+            f"--sweep: chart {dict(chart)} has none of these forms: {forms}"
+        )
     for name in takes:
         form = _FORMS[name]
         if not form.holds(chart[name]):
@@ -63,11 +67,15 @@ def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
     for name in chart.get("cells", ()):
         if name not in rows:
             raise RequestError(
-                f"--sweep: the chart speaks of {name!r}, which is no row"
+                f"--sweep: the chart refers to unknown row {name!r}; rows: "
+                f"{', '.join(rows)}"
             )
     for name in _fields(chart):
         if name not in fields:
-            raise RequestError(f"--sweep: the chart needs config.{name}: no such field")
+            raise RequestError(
+                f"--sweep: the chart refers to unknown field config.{name}"
+                f"{similar(name, fields)}"
+            )
 
 
 def _fields(chart: Chart) -> list[str]:
@@ -80,14 +88,14 @@ def series(
     chart: Chart, table: Table, configs: Mapping[str, Config]
 ) -> dict[str, list[tuple[float, float, float]]]:
     """For "lines": {label: [(x, mean, sd or 0)] by rising x}."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    points: dict[str, list[tuple[float, float, float]]] = {}
     for line in table.lines:
         fields = dict(flatten(configs[line.row]))
         if line.mean is not None:
             label = f"{chart['lines'].rsplit('.', 1)[-1]} {fields[chart['lines']]}"
             point = (fields[chart["x"]], line.mean, line.sd or 0.0)
-            found.setdefault(label, []).append(point)
-    return {label: sorted(points) for label, points in found.items()}
+            points.setdefault(label, []).append(point)
+    return {label: sorted(curve) for label, curve in points.items()}
 
 
 def cells(
@@ -134,7 +142,7 @@ def grid_cells(
 
 
 def markdown(chart: Chart, table: Table, configs: Mapping[str, Config]) -> str:
-    """The table by its margins for "grid", else nothing: pictures are the report's."""
+    """The table by its margins for "grid"; nothing for the kinds drawn as pictures."""
     if not chart or chart["kind"] != "grid":
         return ""
     head, *body = [

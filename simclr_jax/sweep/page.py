@@ -1,14 +1,11 @@
 """report.html of a sweep: its table, its pictures, and what was run on what."""
 
-import html
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simclr_jax.config.validate import Config, flatten
-from simclr_jax.report import figures
-from simclr_jax.report import page as report_page
-from simclr_jax.report.images import section
+from simclr_jax.report import figures, html
+from simclr_jax.report.html import section
 from simclr_jax.sweep import chart as sweep_chart
 from simclr_jax.sweep import table as sweep_table
 from simclr_jax.sweep.plan import Sweep
@@ -32,22 +29,21 @@ def page(
       notes: sentences under the table.
       drawn: `pictures`.
     """
-    some = next(iter(configs.values()))
+    first = next(iter(configs.values()))
     runs = sum(len(line.scores) for line in table.lines)
     summary = (
-        f"{len(table.lines)} rows, {runs} finished runs on {some.data.name}; score: "
+        f"{len(table.lines)} rows, {runs} finished runs on {first.data.name}; score: "
         f"{sweep.score} on the test split, compared with {table.baseline}."
     )
+    picture = html.large_figure(drawn.get("chart", ""))
     sections = [
-        section("Results", _table(table) + _paragraphs(notes)),
-        section("Differences", _figure(drawn.get("differences"))),
-        section(
-            "Picture", _figure(drawn.get("chart")) or _numbers(sweep, table, configs)
-        ),
+        section("Results", _grid(sweep_table.cells(table)) + html.paragraphs(notes)),
+        section("Differences", html.large_figure(drawn.get("differences", ""))),
+        section("Picture", picture or _numbers(sweep, table, configs)),
         section("Rows", _rows(sweep)),
-        section("What was run", _provenance(records, some)),
+        section("What was run", _provenance(records, first)),
     ]
-    return report_page.page(title, summary, sections)
+    return html.page(title, summary, sections)
 
 
 def pictures(
@@ -58,27 +54,11 @@ def pictures(
     return {name: svg for name, svg in drawn.items() if svg}
 
 
-def _figure(svg: str | None) -> str:
-    return f'<figure class="big">{svg}</figure>' if svg else ""
-
-
-def _paragraphs(texts: Sequence[str]) -> str:
-    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
-
-
-def _table(table: Table) -> str:
-    return _grid(sweep_table.cells(table))
-
-
 def _grid(lines: Sequence[Sequence[str]]) -> str:
-    """The first line is the head, the first cell of each line its name."""
+    """The first line is the head; the first cell of each other line is its name."""
     head, *body = lines
-    text = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
-    text = f"<tr>{text}</tr>"
-    for first, *cells in body:
-        columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        text += f'<tr><th scope="row">{html.escape(first)}</th>{columns}</tr>'
-    return f'<div class="wide"><table class="results">{text}</table></div>'
+    rows = [html.row(name, map(html.cell, cells)) for name, *cells in body]
+    return f'<div class="wide">{html.results_table(head, rows)}</div>'
 
 
 def _differences(table: Table) -> str:
@@ -120,18 +100,19 @@ def _numbers(sweep: Sweep, table: Table, configs: Mapping[str, Config]) -> str:
 
 
 def _rows(sweep: Sweep) -> str:
-    """What each row changes."""
-    terms = ""
-    for row, fields in sweep.rows.items():
-        text = ", ".join(f"{path} = {value!r}" for path, value in fields.items())
-        text = html.escape(text or "as the recipe")
-        terms += f"<dt>{html.escape(row)}</dt><dd>{text}</dd>"
-    return f"<dl>{terms}</dl>"
+    """The fields that each row changes."""
+    changes = {
+        row: ", ".join(f"{path} = {value!r}" for path, value in fields.items())
+        for row, fields in sweep.rows.items()
+    }
+    return html.definitions(
+        {row: text or "as the recipe" for row, text in changes.items()}
+    )
 
 
 def _provenance(records: Sequence[Mapping[str, Any]], config: Config) -> str:
     if not records:
-        return "<p>No point has come to its end yet.</p>"
+        return html.paragraphs(["No run has finished yet."])
     facts = {
         name: ", ".join(dict.fromkeys(str(x.get(name)) for x in records))
         for name in ("commit", "device", "cpus")
@@ -140,17 +121,8 @@ def _provenance(records: Sequence[Mapping[str, Any]], config: Config) -> str:
     seconds = [x["pretrain"]["seconds"] for x in records if "pretrain" in x]
     if seconds:
         facts["seconds of pretraining"] = f"{min(seconds):.0f} to {max(seconds):.0f}"
-    versions = records[0]["versions"].items()
-    facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions)
-    terms = "".join(
-        f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()
-    )
-    recipe = "\n".join(
-        f"{path} = {json.dumps(value)}"
-        for path, value in flatten(config)
-        if value is not None and path != "data.data_dir"
-    )
-    return (
-        f"<dl>{terms}</dl><details><summary>The recipe of the first row</summary>"
-        f"<pre>{html.escape(recipe)}</pre></details>"
+    recipe = dict(flatten(config))
+    del recipe["data.data_dir"]  # a place on one machine
+    return html.provenance(
+        facts, records[0]["versions"], "The recipe of the first row", recipe
     )

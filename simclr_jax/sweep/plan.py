@@ -1,7 +1,7 @@
 """What a sweep is asked to run: a recipe's rows, times the seeds.
 
-A recipe that can be swept has, beside `get_config`, a function `sweep()` (or
-`sweep(variant)`) that returns plain data:
+A recipe that can be swept defines a function `sweep()` (or `sweep(variant)`) next to
+`get_config`. It returns plain data:
 
     def sweep():
         return {
@@ -10,14 +10,15 @@ A recipe that can be swept has, beside `get_config`, a function `sweep()` (or
                 "lars": {"optimizer.name": "lars", "optimizer.lr": 0.3},
             },
             # All that follows may be left out.
-            "baseline": "adam",  # the row to compare with; the first
+            "baseline": "adam",  # the row to compare with; by default the first
             "score": "probe.pretrained.top1",  # an accuracy, its place in results.json
             "published": {"lars": 69.85},  # other people's figures, in percent
             "source": "who published them, on what",
-            "chart": {...},  # a picture of the table, see sweep_chart.py
+            "chart": {...},  # a picture of the table, see chart.py
         }
 
-A point is one row with one seed: a run like any other, in WORKDIR/ROW/seed_N.
+A point is one row with one seed: a run like any other, in WORKDIR/ROW/seed_N. What its
+process prints is in log.txt there.
 """
 
 import copy
@@ -30,20 +31,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import RULES
+from simclr_jax.config.fields import every_field
+from simclr_jax.config.rules import RULES
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import Config
-from simclr_jax.data.reader import one_line
-from simclr_jax.errors import RequestError
-from simclr_jax.experiment import preflight
+from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
 
 DEFAULT_SCORE = "probe.pretrained.top1"
+_FOLDER = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 
 
 class Sweep(NamedTuple):
-    """What a recipe's `sweep()` gave, checked."""
+    """What a recipe's `sweep()` returned, checked."""
 
     rows: dict[str, dict[str, Any]]
     baseline: str
@@ -69,7 +70,7 @@ def load(recipe: str) -> Sweep:
     """The sweep of `configs/NAME.py[:variant]`.
 
     Raises:
-      RequestError: the recipe has none, or it is not of the form above.
+      RequestError: the recipe has no sweep, or one that is not of the form above.
     """
     path, _, variant = recipe.partition(":")
     spec = importlib.util.spec_from_file_location("recipe", path)
@@ -92,53 +93,71 @@ def load(recipe: str) -> Sweep:
         raise RequestError(
             f"--sweep: sweep() of {path}: {kind}: {one_line(error)}"
         ) from error
-    return _checked(given, f"sweep() of {path}")
+    return parse(given, f"sweep() of {path}")
 
 
-def _checked(given: Any, where: str) -> Sweep:
+def parse(given: Any, where: str) -> Sweep:
+    """Checks what a recipe's `sweep()` returned.
+
+    Args:
+      given: plain data, of the form above.
+      where: what an error names as its source.
+
+    Raises:
+      RequestError: it is not of that form.
+    """
     if not isinstance(given, Mapping):
-        raise RequestError(f"--sweep: {where} gives {given!r}, which is no dict")
+        raise RequestError(f"--sweep: {where} returned {given!r}, not a dict")
     for name, value in given.items():
-        if name not in Sweep._fields:
-            known = ", ".join(Sweep._fields)
-            raise RequestError(f"--sweep: {where} gives {name!r}; it may: {known}")
-        kind = str if name in ("baseline", "score", "source") else Mapping
-        if not isinstance(value, kind):
-            form = "text" if kind is str else "dict"
-            raise RequestError(
-                f"--sweep: {where} gives {name} = {value!r}, which is no {form}"
-            )
+        _check_entry(name, value, where)
     rows = given.get("rows")
     if not rows:
-        raise RequestError(f"--sweep: {where} gives no rows")
+        raise RequestError(f"--sweep: {where} returned no rows")
     for row, fields in rows.items():
-        if not isinstance(fields, Mapping) or not all(
-            isinstance(x, str) for x in fields
-        ):
-            raise RequestError(
-                f"--sweep: row {row!r} is {fields!r}, not a dict of changed fields"
-            )
-        if not isinstance(row, str) or not re.fullmatch(
-            r"[A-Za-z0-9][\w.+-]*", row, re.ASCII
-        ):
-            raise RequestError(
-                f"--sweep: row {row!r} can't name a folder; take letters, digits and "
-                "any of _ . + -"
-            )
+        _check_row(row, fields)
     sweep = Sweep(**{"baseline": next(iter(rows)), **given})
     for name in (sweep.baseline, *sweep.published):
         if name not in rows:
-            raise RequestError(f"--sweep: {where} speaks of {name!r}, which is no row")
+            raise RequestError(
+                f"--sweep: {where} refers to unknown row {name!r}; rows: "
+                f"{', '.join(rows)}"
+            )
     for name, figure in sweep.published.items():
         if not isinstance(figure, int | float):
             raise RequestError(
-                f"--sweep: the published figure of {name!r} is {figure!r}, no number"
+                f"--sweep: the published figure of {name!r} is {figure!r}, not a number"
             )
     if sweep.score.partition(".")[0] not in STAGES:
         raise RequestError(
-            f"--sweep: score {sweep.score!r} is no place in results.json"
+            f"--sweep: score {sweep.score!r} is not a place in results.json"
         )
     return sweep
+
+
+def _check_entry(name: Any, value: Any, where: str) -> None:
+    """Raises RequestError unless `sweep()` may return this entry."""
+    if name not in Sweep._fields:
+        raise RequestError(
+            f"--sweep: {where} returned the unknown entry {name!r}; entries: "
+            f"{', '.join(Sweep._fields)}"
+        )
+    kind = str if name in ("baseline", "score", "source") else Mapping
+    if not isinstance(value, kind):
+        form = "text" if kind is str else "a dict"
+        raise RequestError(f"--sweep: {where} returned {name} = {value!r}, not {form}")
+
+
+def _check_row(row: Any, fields: Any) -> None:
+    """Raises RequestError unless a row names a folder and changes fields."""
+    if not isinstance(fields, Mapping) or not all(isinstance(x, str) for x in fields):
+        raise RequestError(
+            f"--sweep: row {row!r} is {fields!r}, not a dict of changed fields"
+        )
+    if not isinstance(row, str) or not _FOLDER.fullmatch(row):
+        raise RequestError(
+            f"--sweep: row {row!r} can't name a folder; use letters, digits and "
+            "any of _ . + -"
+        )
 
 
 def seeds_of(text: str) -> list[int]:
@@ -166,26 +185,30 @@ def points(
     """
     folder = Path(workdir).expanduser()
     changed = {row: _with(config, fields, row) for row, fields in sweep.rows.items()}
-    found = []
+    all_points = []
     for seed in seeds:
-        for row, fields in changed.items():
-            own = copy.deepcopy(fields)
-            own.seed = seed
-            found.append(Point(row, seed, own, folder / row / f"seed_{seed}"))
-    return found
+        for row, row_config in changed.items():
+            config = copy.deepcopy(row_config)
+            config.seed = seed
+            path = folder / row / f"seed_{seed}"
+            all_points.append(Point(row, seed, config, path))
+    return all_points
 
 
 def _with(config: Config, fields: dict[str, Any], row: str) -> Config:
-    """A copy of `config` with the fields of a row."""
-    made = copy.deepcopy(config)
-    known = [path for path, _ in config_lib.flatten(config)]
+    """A copy of `config` with a row's changes."""
+    changed = copy.deepcopy(config)
+    paths = [path for path, _ in config_lib.flatten(config)]
     for path, value in fields.items():
-        if path not in known or path == "seed":
-            why = "set by --seeds" if path == "seed" else "no such field"
-            hint = config_lib.similar(path, known) if path != "seed" else ""
-            raise RequestError(f"--sweep: row {row!r}: config.{path}: {why}{hint}")
+        if path == "seed":
+            raise RequestError(f"--sweep: row {row!r}: config.seed: set by --seeds")
+        if path not in paths:
+            hint = config_lib.similar(path, paths)
+            raise RequestError(
+                f"--sweep: row {row!r}: config.{path}: no such field{hint}"
+            )
         *sections, leaf = path.split(".")
-        section = made
+        section = changed
         for name in sections:
             section = section[name]
         try:
@@ -194,14 +217,13 @@ def _with(config: Config, fields: dict[str, Any], row: str) -> Config:
             raise RequestError(
                 f"--sweep: row {row!r}: config.{path}: {value!r} does not fit; {error}"
             ) from error
-    return made
+    return changed
 
 
 def check(
     sweep: Sweep,
     found: Sequence[Point],
     flags: Sequence[str],
-    known: Config,
     *,
     to_run: bool,
 ) -> None:
@@ -209,7 +231,6 @@ def check(
 
     Args:
       flags: the command line; a field that a row sets can't be set there as well.
-      known: configs/common.py's.
       to_run: else the points are only to be collected, which takes no data.
     """
     for flag in flags:
@@ -220,10 +241,7 @@ def check(
             by = f"row {rows[0]!r}" if rows else "--seeds"
             raise RequestError(f"config.{path}: {by} sets it; leave it out")
     seen: set[str] = set()
-    stage = sweep.score.partition(".")[0]
-    sweep_chart.check(
-        sweep.chart, sweep.rows, [path for path, _ in config_lib.flatten(known)]
-    )
+    sweep_chart.check(sweep.chart, sweep.rows, every_field())
     for point in found:
         if (point.path.parents[1] / "config.json").exists():
             raise RequestError(
@@ -231,18 +249,25 @@ def check(
                 "needs another folder"
             )
         try:
-            workdir_lib.check(point.path, point.config, known)
+            workdir_lib.check(point.path, point.config)
             if point.row in seen:  # its seeds differ in nothing that is checked
                 continue
             seen.add(point.row)
-            config_lib.validate(point.config, known)
-            if not to_run:
-                continue
-            if stage not in point.config.stages:
-                raise RequestError(
-                    f"config.stages: {stage!r} is missing, which gives the sweep's "
-                    f"score {sweep.score}"
-                )
-            preflight.check(point.config, point.path)
+            config_lib.validate(point.config)
+            if to_run:
+                _check_run(sweep, point)
         except RequestError as error:
             raise RequestError(f"--sweep: row {point.row!r}: {error}") from error
+
+
+def _check_run(sweep: Sweep, point: Point) -> None:
+    """Raises RequestError unless the point's data fit and it gives the score."""
+    from simclr_jax.experiment import preflight  # loads Orbax: not to read results
+
+    stage = sweep.score.partition(".")[0]
+    if stage not in point.config.stages:
+        raise RequestError(
+            f"config.stages: {stage!r} is missing; the sweep's score "
+            f"{sweep.score} comes from it"
+        )
+    preflight.check(point.config, point.path)

@@ -1,4 +1,4 @@
-"""What a sweep has come to: its points' results, read and made into one table."""
+"""Reads the results of a sweep's points; writes them as one table and one report."""
 
 import os
 from collections.abc import Sequence
@@ -40,12 +40,12 @@ def results(point: Point) -> dict[str, Any] | None:
 
 
 def scores(
-    sweep: Sweep, found: Sequence[Point]
+    sweep: Sweep, points: Sequence[Point]
 ) -> tuple[dict[str, dict[int, float]], list[dict[str, Any]]]:
     """`({row: {seed: percent}}, their results)` of the points that are finished."""
     table: dict[str, dict[int, float]] = {row: {} for row in sweep.rows}
     records = []
-    for point in found:
+    for point in points:
         record = results(point)
         if record is None:
             continue
@@ -61,36 +61,37 @@ def scores(
     return table, records
 
 
-def collect(sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike) -> str:
+def collect(sweep: Sweep, points: Sequence[Point], workdir: str | os.PathLike) -> str:
     """Writes table.md, table.csv, the pictures and report.html of what is finished.
 
     Returns:
       The text of table.md.
     """
-    from simclr_jax.report import figures  # matplotlib: not for refusals
-    from simclr_jax.sweep import page as sweep_page  # matplotlib: not for refusals
+    # Here, because they load matplotlib: a wrong request is told without it.
+    from simclr_jax.report import figures
+    from simclr_jax.sweep import page as sweep_page
 
-    table, records = scores(sweep, found)
-    made = sweep_table.make(table, sweep.baseline, sweep.published)
-    notes = [sweep_table.note(made)]
+    by_row, records = scores(sweep, points)
+    table = sweep_table.make(by_row, sweep.baseline, sweep.published)
+    notes = [sweep_table.note(table)]
     if sweep.published:
         notes.append(f"Published, not ours: {sweep.source or 'source not given'}.")
-    missing = [str(p) for p in found if p.seed not in table[p.row]]
+    missing = [str(p) for p in points if p.seed not in by_row[p.row]]
     if missing:
         which = f" ({', '.join(missing)})" if len(missing) <= _MOST_NAMED else ""
-        notes.append(f"Not finished: {len(missing)} of {len(found)} runs{which}.")
-    configs = {point.row: point.config for point in found}
-    extra = sweep_chart.markdown(sweep.chart, made, configs)
-    text = sweep_table.markdown(made, notes) + extra
+        notes.append(f"Not finished: {len(missing)} of {len(points)} runs{which}.")
+    configs = {point.row: point.config for point in points}
+    extra = sweep_chart.markdown(sweep.chart, table, configs)
+    text = sweep_table.markdown(table, notes) + extra
     folder = Path(workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(text)
-    (folder / "table.csv").write_text(sweep_table.as_csv(made))
-    drawn = sweep_page.pictures(sweep, made, configs)
+    (folder / "table.csv").write_text(sweep_table.as_csv(table))
+    drawn = sweep_page.pictures(sweep, table, configs)
     for name, svg in drawn.items():
         (folder / f"{name}.svg").write_text(figures.standalone(svg))
     page = sweep_page.page(
-        folder.resolve().name, sweep, made, configs, records, notes, drawn
+        folder.resolve().name, sweep, table, configs, records, notes, drawn
     )
     (folder / "report.html").write_text(page)
     return text

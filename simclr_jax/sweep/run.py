@@ -1,25 +1,26 @@
 """Many runs of one recipe, one table: `launch.py --sweep`.
 
-Each point (a row with a seed, see plan.py) is run by a launch.py of its own, so
-that one that fails, diverges or runs out of memory takes nothing with it. What is
-finished is not run again, what was interrupted continues.
+Each point (a row with a seed, see plan.py) is run by a launch.py of its own, so that
+one that fails, diverges or runs out of memory does not end the others. Its output goes
+to log.txt in its folder and from there to the terminal. A finished point is not run
+again; an interrupted one continues.
 """
 
 import fcntl
-import io
 import os
+import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from simclr_jax.errors import FailedError
+from simclr_jax.config.command_line import Request
+from simclr_jax.errors import FailedError, RequestError
 from simclr_jax.signals import check_stop, stop_requested, stop_with
+from simclr_jax.sweep import plan
 from simclr_jax.sweep.plan import Point, Sweep
 from simclr_jax.sweep.results import collect, results
 from simclr_jax.training.progress import duration
@@ -28,57 +29,58 @@ from simclr_jax.training.progress import duration
 _PARENT = "SIMCLR_JAX_SWEEP_PID"
 # An earlier sweep that was killed takes its last step and saves: seconds.
 _PATIENCE = 120.0
+_POLL = 0.2  # seconds between two looks at a point's process and its log
 _MOST_EXPLAINED = 3  # failed points whose last line the final error repeats
 
 
 def run(
-    sweep: Sweep, found: Sequence[Point], workdir: str | os.PathLike, argv: list[str]
+    sweep: Sweep, points: Sequence[Point], workdir: str | os.PathLike, argv: list[str]
 ) -> None:
     """Runs every point that is not finished, then prints and writes the table.
 
     Args:
-      found: all points, checked.
+      points: all of them, checked.
       argv: the command line, which with `--index=i` runs one point.
 
     Raises:
       FailedError: a point failed; the others have been run all the same.
       StoppedError: a signal asked for it; the running point has saved its state.
     """
-    waiting = [i for i, point in enumerate(found) if results(point) is None]
-    _say(f"{len(found)} points, {len(found) - len(waiting)} of them finished")
-    failed, begin = [], time.monotonic()
+    waiting = [i for i, point in enumerate(points) if results(point) is None]
+    _say(f"{len(points)} points, {len(points) - len(waiting)} of them finished")
+    failed: list[tuple[Point, int, str]] = []
+    begin = time.monotonic()
     for count, index in enumerate(waiting):
         check_stop()
-        point, started = found[index], time.monotonic()
-        _say(f"{index + 1}/{len(found)}: {point}{_eta(begin, count, len(waiting))}")
+        point, started = points[index], time.monotonic()
+        place = f"{index + 1}/{len(points)}: {point}"
+        _say(f"{place}{_eta(begin, count, len(waiting))}")
         _wait_for(point)
-        code, last = _launch([sys.executable, *argv, f"--index={index}"])
+        command = [sys.executable, *argv, f"--index={index}"]
+        code, last = launch(command, _log(point))
         check_stop()
         took = duration(time.monotonic() - started)
         if code:
-            failed.append((f"{point} (exit {code}", f": {last})"))
-            _say(f"{index + 1}/{len(found)}: {point} FAILED after {took}: {last}")
+            failed.append((point, code, last))
+            _say(f"{place} FAILED after {took}: {last}")
         else:
-            _say(f"{index + 1}/{len(found)}: {point} in {took}")
-        collect(sweep, found, workdir)  # so that the table grows as results come
-    print(collect(sweep, found, workdir))
+            _say(f"{place} in {took}")
+        collect(sweep, points, workdir)  # so that the table grows as results come
+    print(collect(sweep, points, workdir))
     print(f"report: {Path(workdir).expanduser() / 'report.html'}")
     if failed:
-        few = len(failed) <= _MOST_EXPLAINED
-        names = "; ".join(name + (why if few else ")") for name, why in failed)
-        raise FailedError(f"{len(failed)} of {len(found)} failed: {names}")
+        raise FailedError(_failures(failed, len(points)))
 
 
-def run_one(found: Sequence[Point], index: int) -> None:
+def run_one(points: Sequence[Point], index: int) -> None:
     """Runs a point in this process, unless its results are there already."""
-    point, parent = found[index], os.environ.get(_PARENT)
-    name = f"point {index} of 0 to {len(found) - 1}: {point}"
+    point, parent = points[index], os.environ.get(_PARENT)
+    name = f"point {index} of 0 to {len(points) - 1}: {point}"
     if results(point) is not None:  # its checkpoints need not be
         _say(f"{name} is finished, see {point.path / 'results.json'}")
         return
     if parent:
         stop_with(int(parent))
-        outlive_readers()
     else:
         _say(name)
     from simclr_jax.stages import run as stages
@@ -86,35 +88,19 @@ def run_one(found: Sequence[Point], index: int) -> None:
     stages.run(point.config, str(point.path))
 
 
-def outlive_readers() -> None:
-    """Makes this process's output go nowhere, instead of failing, once its reader died.
+def _failures(failed: Sequence[tuple[Point, int, str]], total: int) -> str:
+    """The final error: each failed point, why, and where to read more."""
+    if len(failed) <= _MOST_EXPLAINED:
+        names = [f"{point} (exit {code}: {last})" for point, code, last in failed]
+        logs = ", ".join(str(_log(point)) for point, *_ in failed)
+    else:
+        names = [f"{point} (exit {code})" for point, code, _ in failed]
+        logs = "log.txt in the folder of each"
+    return f"{len(failed)} of {total} failed: {'; '.join(names)}; see {logs}"
 
-    Of a killed sweep the running point still has its state to save.
-    """
-    sys.stdout, sys.stderr = _Outliving(sys.stdout), _Outliving(sys.stderr)
 
-
-class _Outliving(io.TextIOBase):
-    def __init__(self, stream: Any):
-        self._stream = stream
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def write(self, text: str) -> int:
-        self._try(self._stream.write, text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def _try(self, call: Any, *args: str) -> None:
-        try:
-            call(*args)
-        except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())  # what is buffered goes there too
-            os.close(nowhere)
+def _log(point: Point) -> Path:
+    return point.path / "log.txt"
 
 
 def _say(text: str) -> None:
@@ -128,45 +114,75 @@ def _eta(begin: float, done: int, total: int) -> str:
     return f"; {duration(each)} a point, ETA {duration(each * (total - done))}"
 
 
-def _launch(command: list[str]) -> tuple[int, str]:
-    """Runs a point's process; returns its exit code and the last line it wrote."""
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=os.environ | {_PARENT: str(os.getpid())},
-        # Ctrl-C reaches this process alone, which passes it on once.
-        start_new_session=True,
-    )
-    lines: deque[str] = deque([""], maxlen=1)
+# A point's process --------------------------------------------------------------
 
-    def pass_on() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            if line.strip():
-                lines.append(line.strip())
 
-    reader = threading.Thread(target=pass_on, daemon=True)
-    reader.start()
-    asked = False
-    while True:
-        try:
-            code = process.wait(timeout=0.2)
-            break
-        except subprocess.TimeoutExpired:
+def launch(command: list[str], log: Path) -> tuple[int, str]:
+    """Runs a process that adds its output to `log`; shows the output as it comes.
+
+    If this process is asked to stop, it asks the other one too, and waits for it.
+
+    Returns:
+      (exit code, negative for the signal that ended it; last line of the output).
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        return 1, str(error)
+    with log.open("ab") as output, log.open("rb") as reader:
+        tail = _Tail(reader)
+        process = subprocess.Popen(
+            command,
+            # A file takes output after this process was killed: a pipe would not.
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {_PARENT: str(os.getpid())},
+            # Ctrl-C reaches this process alone, which passes it on once.
+            start_new_session=True,
+        )
+        asked = False
+        while (code := _exit_code(process)) is None:
+            tail.show()
             if stop_requested() and not asked:
                 process.send_signal(signal.SIGTERM)
                 asked = True
-    reader.join(timeout=5)
-    return code, lines[-1].removeprefix("error: ")
+        tail.show(to_the_end=True)
+    return code, tail.last.removeprefix("error: ")
+
+
+def _exit_code(process: subprocess.Popen) -> int | None:
+    """Waits a moment for the process to end; None while it runs."""
+    try:
+        return process.wait(timeout=_POLL)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+class _Tail:
+    """Copies to the terminal, in whole lines, what is added to a file from now on.
+
+    Attributes:
+      last: the last line that was not blank.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._unfinished, self.last = file, b"", ""
+        file.seek(0, os.SEEK_END)
+
+    def show(self, *, to_the_end: bool = False) -> None:
+        """Shows what is new; an unfinished last line only with `to_the_end`."""
+        text = self._unfinished + self._file.read()
+        *lines, self._unfinished = re.split(rb"\r?\n|\r", text)
+        if to_the_end and self._unfinished:
+            lines.append(self._unfinished)
+        for line in (line.decode(errors="replace") for line in lines):
+            print(line, file=sys.stderr, flush=True)
+            self.last = line.strip() or self.last
 
 
 def _wait_for(point: Point) -> None:
-    """Until no other process is running in the point's folder."""
+    """Waits, for a while, until no other process is running in the point's folder."""
     lock = point.path / ".lock"
     deadline = time.monotonic() + _PATIENCE
     said = False
@@ -181,3 +197,32 @@ def _wait_for(point: Point) -> None:
                     _say(f"another run is using {point.path}; waiting for it")
                     said = True
         time.sleep(0.5)
+
+
+def run_request(request: Request, argv: list[str]) -> None:
+    """Checks all points of the recipe's sweep, then runs or collects them.
+
+    Args:
+      request: the parsed command line, which has `--sweep`.
+      argv: the command line itself, with the script's path first.
+
+    Raises:
+      RequestError: the recipe's sweep, a point of it or `--index` is wrong.
+      FailedError, StoppedError: as `run`.
+    """
+    sweep = plan.load(request.recipe)
+    seeds = plan.seeds_of(request.seeds)
+    found = plan.points(sweep, request.config, seeds, request.workdir)
+    if request.index is not None and not 0 <= request.index < len(found):
+        raise RequestError(
+            f"--index: {request.index} is not one of the {len(found)} points, 0 to "
+            f"{len(found) - 1}: {len(sweep.rows)} rows with the first seed, then with "
+            "the next"
+        )
+    plan.check(sweep, found, argv[1:], to_run=not request.table)
+    if request.table:
+        print(collect(sweep, found, request.workdir))
+    elif request.index is None:
+        run(sweep, found, request.workdir, argv)
+    else:
+        run_one(found, request.index)

@@ -30,12 +30,15 @@ class Line(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
+        """The ends of the confidence interval of `difference`."""
         if self.difference is None or self.half_width is None:
             return None
         return self.difference - self.half_width, self.difference + self.half_width
 
 
 class Table(NamedTuple):
+    """All rows with their statistics."""
+
     lines: list[Line]
     baseline: str
     sd: float | None  # pooled over rows: of one run, its row and its seed given
@@ -60,10 +63,10 @@ def make(scores: Scores, baseline: str, published: Mapping[str, float]) -> Table
     """
     sd, freedom = pooled_sd(scores)
     lines = []
-    for row, found in scores.items():
-        values = list(found.values())
-        common = [seed for seed in found if seed in scores[baseline]]
-        gaps = [found[seed] - scores[baseline][seed] for seed in common]
+    for row, by_seed in scores.items():
+        values = list(by_seed.values())
+        common = [seed for seed in by_seed if seed in scores[baseline]]
+        gaps = [by_seed[seed] - scores[baseline][seed] for seed in common]
         compared = bool(gaps) and row != baseline
         half = None
         if compared and sd is not None:
@@ -71,7 +74,7 @@ def make(scores: Scores, baseline: str, published: Mapping[str, float]) -> Table
         lines.append(
             Line(
                 row,
-                found,
+                by_seed,
                 statistics.mean(values) if values else None,
                 statistics.stdev(values) if len(values) > 1 else None,
                 statistics.mean(gaps) if compared else None,
@@ -87,7 +90,9 @@ def pooled_sd(scores: Scores) -> tuple[float | None, int]:
 
     None if no degree of freedom is left: one row, or one seed.
     """
-    cells = [(r, seed, x) for r, found in scores.items() for seed, x in found.items()]
+    cells = [
+        (row, seed, x) for row, by_seed in scores.items() for seed, x in by_seed.items()
+    ]
     if not cells:
         return None, 0
     rows, seeds, values = zip(*cells, strict=True)
@@ -119,43 +124,45 @@ def quantile(freedom: int) -> float:
 
 
 def cells(table: Table) -> list[list[str]]:
-    """The table as text, its head first; columns nobody has anything for left out."""
-    theirs = {line.row: line.published for line in table.lines}
-    start = theirs.get(table.baseline)
-    columns = [
-        ["row", "top-1, %", "n", f"minus {table.baseline}", "95 % interval"],
-    ]
-    columns[0] += ["published, %", "published difference"]
+    """The table as text, its head first, without the columns that would be empty."""
+    base = next((x.published for x in table.lines if x.row == table.baseline), None)
+    head = ["row", "top-1, %", "n", f"minus {table.baseline}", "95 % interval"]
+    lines = [[*head, "published, %", "published difference"]]
     for line in table.lines:
-        columns.append(
+        published, difference = "", ""
+        if line.published is not None:
+            published = f"{line.published:.2f}"
+            if base is not None and line.row != table.baseline:
+                difference = signed(line.published - base)
+        lines.append(
             [
                 line.row,
-                spread(line),
+                mean_and_sd(line),
                 str(len(line.scores)),
                 signed(line.difference),
                 between(line.interval),
-                "" if line.published is None else f"{line.published:.2f}",
-                ""
-                if None in (line.published, start) or line.row == table.baseline
-                else signed((line.published or 0) - (start or 0), 2),
+                published,
+                difference,
             ]
         )
-    kept = [i for i in range(len(columns[0])) if any(x[i] for x in columns[1:])]
-    return [[line[i] for i in kept] for line in columns]
+    kept = [i for i, _ in enumerate(lines[0]) if any(x[i] for x in lines[1:])]
+    return [[line[i] for i in kept] for line in lines]
 
 
-def spread(line: Line) -> str:
-    """ "56.72 +- 0.31": mean and sd over seeds."""
+def mean_and_sd(line: Line) -> str:
+    """Mean and sd over seeds, as "56.72 +- 0.31"."""
     if line.mean is None:
         return "no run"
     return f"{line.mean:.2f}" + ("" if line.sd is None else f" +- {line.sd:.2f}")
 
 
-def signed(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:+.{digits}f}"
+def signed(value: float | None) -> str:
+    """A difference with its sign, as "+1.25"; "" for None."""
+    return "" if value is None else f"{value:+.2f}"
 
 
 def between(interval: tuple[float, float] | None) -> str:
+    """The ends of an interval, as "-0.25 to +1.50"; "" for None."""
     return "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 

@@ -112,10 +112,8 @@ def make_schedule(
     _check_name("lr_scaling", lr_scaling, LR_SCALINGS)
     _check_name("schedule", schedule, SCHEDULES)
     if min(warmup_steps, total_steps) < 0:
-        raise ValueError(
-            f"warmup_steps and total_steps must not be negative, "
-            f"got {warmup_steps} and {total_steps}"
-        )
+        got = f"got {warmup_steps} and {total_steps}"
+        raise ValueError(f"warmup_steps and total_steps must not be negative, {got}")
     factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
     peak = lr * factors[lr_scaling]
 
@@ -170,6 +168,11 @@ def make(
 
     Raises:
       ValueError: an unknown name, or a negative number of steps.
+
+    Example:
+      >>> tx, schedule = make("lars", lr=0.3, warmup_steps=10, total_steps=100)
+      >>> round(float(schedule(5)), 3)
+      0.15
     """
     _check_name("optimizer", name, OPTIMIZERS)
     learning_rate = make_schedule(

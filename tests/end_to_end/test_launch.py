@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny import ROOT, launch, recipe, write_npz
 
-from configs import common
+from simclr_jax import startup
 from simclr_jax.config import command_line
 from simclr_jax.errors import RequestError
 
@@ -423,14 +423,13 @@ def test_a_recipe_anywhere(tmp_path):
     folder.mkdir()
     path = folder / "one of mine.py"
     path.write_text((ROOT / "configs/cifar10.py").read_text())
-    known = common.get_config()
     for given in ([f"--config={path}:resnet18"], ["--config", f"{path}:resnet18"]):
-        request = command_line.parse(["launch.py", *given, "--workdir=a b"], known)
+        request = command_line.parse(["launch.py", *given, "--workdir=a b"])
         assert request.config.encoder.depth == 18
         assert request.recipe == f"{path}:resnet18"
     for given in (["--config="], ["--config", ""]):
         with pytest.raises(RequestError, match=r"^--config: no recipe ''; see configs"):
-            command_line.parse(["launch.py", *given, "--workdir=a"], known)
+            command_line.parse(["launch.py", *given, "--workdir=a"])
 
 
 def test_a_python_without_the_packages_is_told_so():
@@ -542,9 +541,7 @@ def test_two_runs_on_one_workdir(npz, tmp_path):
 def test_the_cpu_flag_leaves_the_users_flags_alone(monkeypatch):
     import importlib.metadata
 
-    import launch as launcher
-
-    name = launcher._FUSION_FLAG
+    name = startup._FUSION_FLAG
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.10.2")
     for before, after in (
         ("", rf"{name}=LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE.*"),
@@ -552,12 +549,12 @@ def test_the_cpu_flag_leaves_the_users_flags_alone(monkeypatch):
         (f"{name}=X", f"{name}=X"),
     ):
         monkeypatch.setenv("XLA_FLAGS", before)
-        launcher.set_cpu_flags()
+        startup.set_cpu_flags()
         assert re.fullmatch(after, os.environ["XLA_FLAGS"])
     # A version nobody ran it with might abort on it.
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "99.0")
     monkeypatch.setenv("XLA_FLAGS", "")
-    launcher.set_cpu_flags()
+    startup.set_cpu_flags()
     assert os.environ["XLA_FLAGS"] == ""
 
 
@@ -568,11 +565,12 @@ def start_again(tmp_path, setting, **environment):
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import launch, os\n"
-        f"launch._HUGE_PAGES_SETTING = {str(kernel)!r}\n"
-        "launch.importlib.util.find_spec = lambda name: None\n"
+        "import os\n"
+        "from simclr_jax import startup\n"
+        f"startup._HUGE_PAGES_SETTING = {str(kernel)!r}\n"
+        "startup.importlib.util.find_spec = lambda name: None\n"
         "print('started', flush=True)\n"
-        "launch.use_huge_pages()\n"
+        "startup.use_huge_pages()\n"
         "print(os.environ.get('GLIBC_TUNABLES'), sys.argv[1:], os.getpid())\n"
     )
     plain = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}

@@ -15,15 +15,15 @@ from simclr_jax import augment, data
 from simclr_jax import training as train
 from simclr_jax.config import validate as config_lib
 from simclr_jax.config.command_line import parse
-from simclr_jax.config.fields import RULES
+from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.build import view
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.restore import matching
 from simclr_jax.methods import moco
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.report import table as report
 from simclr_jax.stages import finetune, pretrain
-from simclr_jax.stages.classify import Network
 from simclr_jax.sweep import plan as sweep_plan
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
@@ -55,9 +55,8 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
     changes.append("--config.microbatch=0")
     given = {"bn_groups": 8} if method == "moco" else {}
     changes += [f"--config.method.{key}={value}" for key, value in given.items()]
-    known = common.get_config()
-    config = parse(["launch.py", *flags, *changes], known).config
-    config_lib.validate(config, common.get_config())
+    config = parse(["launch.py", *flags, *changes]).config
+    config_lib.validate(config)
     same = recipes.method.name == method
     kept = config_lib.method_options(recipes) if same else {}
     assert config_lib.method_options(config) == kept | given
@@ -66,15 +65,15 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
     )
     if method == "byol":
         changes.append("--config.method.temperature=0.1")
-        config = parse(["launch.py", *flags, *changes], known).config
+        config = parse(["launch.py", *flags, *changes]).config
         with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
-            config_lib.validate(config, common.get_config())
+            config_lib.validate(config)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_valid_and_documented(name):
     module, config = load(name)
-    config_lib.validate(config, common.get_config())
+    config_lib.validate(config)
     assert f"--config=configs/{name.partition(':')[0]}.py" in module.__doc__
     # The published rows name results that the report has.
     results = {
@@ -119,11 +118,11 @@ def test_a_mistyped_field_in_a_recipe_is_refused():
         section, _, leaf = path.rpartition(".")
         (config[section] if section else config)[leaf] = 3
         with pytest.raises(RequestError, match=f"config.{path}: .*{hint}"):
-            config_lib.validate(config, common.get_config())
+            config_lib.validate(config)
     config = common.get_config()
     del config["epochs"]
     with pytest.raises(RequestError, match=r"config\.epochs"):
-        config_lib.validate(config, common.get_config())
+        config_lib.validate(config)
 
 
 def test_cifar10_is_the_experiment_it_says_it_is():
@@ -246,7 +245,7 @@ def points(name):
     file, colon, variant = name.partition(":")
     sweep = sweep_plan.load(f"{ROOT}/configs/{file}.py{colon}{variant}")
     found = sweep_plan.points(sweep, config, [0], "/nowhere")
-    sweep_plan.check(sweep, found, [], common.get_config(), to_run=False)
+    sweep_plan.check(sweep, found, [], to_run=False)
     return sweep, {p.row: dict(config_lib.flatten(p.config)) for p in found}
 
 
@@ -356,7 +355,7 @@ def test_stl10_pretrains_on_the_images_without_labels(tmp_path):
 def experiment(name, **changes):
     _, config = load(name)
     config.update(changes)
-    config_lib.validate(config, common.get_config())
+    config_lib.validate(config)
     info = data.Info("cifar10", {"train": 50_000, "test": 10_000}, 10, (), (32, 32, 3))
     return Experiment(config, None, info)  # type: ignore[arg-type]
 
@@ -419,13 +418,12 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
     state = jax.eval_shape(pretraining)
     lower(train.make_step(loss_fn, tx, prepare=data.take), state, key, batch)
 
-    network = Network(recipe.encoder, recipe.projector, 0, 10)
+    below = Network(recipe.encoder, recipe.projector)
+    network = ClassifierNetwork(below, 0, 10)
 
     def start():
         params, model_state = recipe.init()
-        fresh = network.start(
-            params, model_state, jax.random.key(0), recipe.blank(size)
-        )
+        fresh = network.init(jax.random.key(0), params, model_state, recipe.blank(size))
         return train.init_state(*fresh, tx)
 
     loss_fn = finetune.make_loss(network, view(config.finetune.augment), size)
@@ -448,7 +446,7 @@ def test_the_mechanisms_rows_are_valid():
     for fields in sweep["rows"].values():
         config = module.get_config()
         config.update_from_flattened_dict(fields)
-        config_lib.validate(config, common.get_config())
+        config_lib.validate(config)
         flat = dict(config_lib.flatten(config))
         seen.add((flat[sweep["chart"]["lines"]], flat[sweep["chart"]["x"]]))
     assert len(seen) == len(sweep["rows"])

@@ -4,6 +4,7 @@ Imports inside functions count too. CONTRIBUTING.md has the rooms from top to bo
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ PACKAGE = ROOT / "simclr_jax"
 
 # From top to bottom; rooms of one line do not know each other.
 LAYERS = (
-    ("launch", "startup"),
+    ("launch",),
+    ("startup",),
     ("sweep",),
     ("stages",),
     ("report",),
     ("experiment",),
     ("config",),
     ("data", "checkpoint", "evaluation", "training", "methods"),
-    ("networks",),
+    ("networks", "microbatches"),
     ("encoders", "heads", "augment"),
     ("losses",),
     ("signals",),
@@ -41,6 +43,8 @@ def sources():
 
 
 SOURCES = sources()
+# What still speaks of fields.
+PENDING_WORDS = {"simclr_jax.methods.moco"}
 
 
 def room(module: str) -> str:
@@ -73,6 +77,15 @@ def test_imports_run_down_only(module):
         assert RANK[own] < RANK[there], f"{module} imports {target}, which is above it"
         if own in ALONE:
             assert there in ALONE[own], f"{module} must not know {target}"
+
+
+@pytest.mark.parametrize("own", ["data", "training", "evaluation", "methods"])
+def test_what_is_below_the_config_does_not_speak_of_it(own):
+    """It names its own arguments; `experiment.preflight` knows their fields."""
+    for module, path in SOURCES.items():
+        if room(module) == own:
+            spoken = re.findall(r"(?<![\w.])config\.\w+", path.read_text())
+            assert not spoken or module in PENDING_WORDS, (module, spoken)
 
 
 def test_every_room_has_its_place():

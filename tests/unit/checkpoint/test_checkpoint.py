@@ -26,9 +26,7 @@ from jax.sharding import PartitionSpec as P
 from tiny import ROOT
 
 from simclr_jax import checkpoint
-from simclr_jax.checkpoint import sealed_folder as sealed
-from simclr_jax.checkpoint import store
-from simclr_jax.checkpoint import trees as leaves
+from simclr_jax.checkpoint import sealed_folder, store, trees
 from simclr_jax.errors import RequestError
 
 
@@ -416,7 +414,7 @@ def test_a_file_that_may_not_be_read_is_not_damage(directory, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied", "some/file")
 
-    monkeypatch.setattr(sealed, "verify", refuse)
+    monkeypatch.setattr(sealed_folder, "verify", refuse)
     with pytest.raises(RequestError, match=r"cannot read checkpoint .*some/file"):
         checkpoint.restore(directory, LIKE)
     assert checkpoint.steps(directory) == [300, 400]
@@ -424,7 +422,7 @@ def test_a_file_that_may_not_be_read_is_not_damage(directory, monkeypatch):
 
 def test_newer_format_is_not_damage(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sealed, "_FORMAT", 2)
+        patch.setattr(sealed_folder, "_FORMAT", 2)
         checkpoint.save(tmp_path, 1, {"x": np.ones(2)}, {})
     with pytest.raises(RequestError, match="has format 2, this version reads format 1"):
         checkpoint.restore(tmp_path, {"x": None})
@@ -548,7 +546,7 @@ def test_killed_while_saving(tmp_path, capfd):
 
 
 def test_no_pickle(directory):
-    for module in (store, sealed, leaves):
+    for module in (store, sealed_folder, trees):
         source = Path(module.__file__).read_text()
         assert not re.search(r"(import|from) \w*(pickle|dill|joblib|marshal)", source)
         assert "allow_pickle" not in source

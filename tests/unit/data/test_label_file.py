@@ -16,8 +16,8 @@ from tiny_tfds import FORMATS, constant, numbers, write_tfds
 
 from simclr_jax import data
 from simclr_jax.data import label_file
-from simclr_jax.data import tfds as data_tfds
-from simclr_jax.errors import RequestError
+from simclr_jax.data.tfds import TfdsReader
+from simclr_jax.errors import DataError, RequestError
 from simclr_jax.experiment import build
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import classify, distill
@@ -109,7 +109,7 @@ def test_names_are_in_stored_order_and_cost_no_decoding(folders, kind, monkeypat
     def decode(*_):
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr(data_tfds.TfdsReader, "_decode", decode)
+    monkeypatch.setattr(TfdsReader, "_decode", decode)
     assert data.file_names("tiny", "train", **where) == expected
     assert data.file_names("tiny", "train", limit=7, **where) == expected[:7]
 
@@ -122,7 +122,7 @@ def test_the_limit_cuts_what_may_be_listed(folders, tmp_path):
     assert experiment(config).images.label_fraction("finetune") == 4 / 8
     config.data.limit = 4
     message = rf"2 of the 4 images .*listed\.txt .*, first {stored[4]};"
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(DataError, match=message):
         experiment(config).images.labelled("finetune")
     # It is of the pretraining images: where those are another split, all may be.
     config.data.pretrain_split = "test"
@@ -133,7 +133,7 @@ def test_without_a_list_no_names_are_read(folders, monkeypatch):
     def names(*_, **__):
         raise AssertionError("names were read")
 
-    monkeypatch.setattr(data, "file_names", names)
+    monkeypatch.setattr(TfdsReader, "file_names", names)
     source = experiment(settings(folders["tfrecord"], "")).images.labelled("finetune")
     np.testing.assert_array_equal(np.bincount(source.labels), [2] * 10)
 
@@ -250,8 +250,8 @@ def test_names_must_tell_images_apart_and_labels_be_there(tmp_path):
     labels = np.array([5, 6, 7, 8])
     found = label_file.positions(str(path), ["a", "b", "c", "d"], labels)
     np.testing.assert_array_equal(found, [0, 2])
-    with pytest.raises(RequestError, match="3 training images bear the 2 names"):
+    with pytest.raises(DataError, match="3 training images bear the 2 names"):
         label_file.positions(str(path), ["a", "b", "c", "c"], labels)
     labels[2] = -1
-    with pytest.raises(RequestError, match=r"1 of the images .* no label .*, c first;"):
+    with pytest.raises(DataError, match=r"1 of the images .* no label .*, c first;"):
         label_file.positions(str(path), ["a", "b", "c", "d"], labels)

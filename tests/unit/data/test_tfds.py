@@ -1,4 +1,4 @@
-"""Tests for data_tfds.py, and data.py over TFDS: sizes, labels, damaged files."""
+"""Data sets of TFDS: sizes, labels, what is missing or damaged."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,9 @@ from tiny import ROOT
 from tiny_tfds import FORMATS, SIZE, constant, taken, write_tfds
 
 from simclr_jax import data
-from simclr_jax.data import tfds as data_tfds
-from simclr_jax.data import tfds_builder as data_builder
-from simclr_jax.errors import RequestError
+from simclr_jax.data import tfds_builder
+from simclr_jax.data._tensorflow import resized
+from simclr_jax.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_images_of_any_size_are_stored_at_one(tmp_path, streaming):
     folder = write_tfds(
         tmp_path, "tfrecord", [ramp, *constant(3, size=5)[1:]], {"train": range(3)}
     )
-    with pytest.raises(RequestError, match=r"^config\.data\.stored_size: .*vary"):
+    with pytest.raises(DataError, match=r"^stored_size: .*vary"):
         data.load("tiny", "train", data_dir=str(folder))
     source = data.load(
         "tiny", "train", data_dir=str(folder), stored_size=8, streaming=streaming
@@ -50,7 +50,7 @@ def test_resizing_averages_and_rounds():
     # triangle of a 4-fold reduction gives any column 203 / 4 = 50.75 inside.
     image = np.zeros((32, 32, 1), np.uint8)
     image[:, ::4] = 203
-    small = data_tfds.resized(data.tensorflow(), image, 8).numpy()
+    small = resized(image, 8).numpy()
     assert small.dtype == np.uint8
     np.testing.assert_array_equal(small[:, 1:7], np.full((8, 6, 1), 51))
 
@@ -93,8 +93,8 @@ def test_data_without_images_or_classes_are_refused():
         ({"image": grey, "label": features.Scalar(np.int64)}, "not a class label"),
     ):
         info = SimpleNamespace(features=features.FeaturesDict(fields), splits={})
-        with pytest.raises(RequestError, match=rf"^config\.data\.name: .*{message}"):
-            data_builder.info(SimpleNamespace(info=info), "tiny")
+        with pytest.raises(DataError, match=rf"^name: .*{message}"):
+            tfds_builder.info(SimpleNamespace(info=info), "tiny")
 
 
 def test_download_happens_on_request_only(tmp_path):
@@ -121,10 +121,10 @@ def test_download_happens_on_request_only(tmp_path):
     def load(**options):
         return data.load("generated", "train", data_dir=str(tmp_path), **options)
 
-    with pytest.raises(RequestError, match=r"^config\.data\.data_dir: no generated"):
+    with pytest.raises(DataError, match=r"^data_dir: no generated"):
         load()
-    failed = r"^config\.data\.download: preparing generated failed: no route$"
-    with pytest.raises(RequestError, match=failed):
+    failed = r"^download: preparing generated failed: no route$"
+    with pytest.raises(DataError, match=failed):
         load(download=True)
     Generated.network = True
     source = load(download=True)
@@ -145,19 +145,19 @@ def test_gpus_are_hidden_from_tensorflow(monkeypatch):
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("cifar1", {}, r"config\.data\.name: 'cifar1' .*did you mean cifar10 or"),
-        ("cifar10:9.9.9", {}, r"config\.data\.name: .*only: 3\.0\.2"),
-        ("no such name!", {}, r"config\.data\.name: 'no such name!'"),
-        ("stl10", {}, r"config\.data\.data_dir: no stl10 in .*download=True"),
-        ("cifar10", {"split": "val"}, r"config\.data\.\*_split: .*train, test"),
-        ("cifar10", {"limit": 41}, r"config\.data\.limit: 41 is not in 0\.\.40"),
-        ("cifar10", {"limit": -1}, r"config\.data\.limit: -1"),
-        ("cifar10", {"stored_size": -2}, r"config\.data\.stored_size: -2"),
+        ("cifar1", {}, r"name: 'cifar1' .*did you mean cifar10 or"),
+        ("cifar10:9.9.9", {}, r"name: .*only: 3\.0\.2"),
+        ("no such name!", {}, r"name: 'no such name!'"),
+        ("stl10", {}, r"data_dir: no stl10 in .*download=True"),
+        ("cifar10", {"split": "val"}, r"split: .*train, test"),
+        ("cifar10", {"limit": 41}, r"limit: 41 is not in 0\.\.40"),
+        ("cifar10", {"limit": -1}, r"limit: -1"),
+        ("cifar10", {"stored_size": -2}, r"stored_size: -2"),
     ],
 )
 def test_wrong_requests_are_one_line(folder, name, options, message):
     options = {"split": "train", "data_dir": folder} | options
-    with pytest.raises(RequestError, match="^" + message) as error:
+    with pytest.raises(DataError, match="^" + message) as error:
         data.load(name, **options)
     assert "\n" not in str(error.value)
 
@@ -170,14 +170,14 @@ def test_damaged_files_are_named(tmp_path, kind, damage):
     content = bytearray(file.read_bytes())
     if damage == "missing":
         file.unlink()
-        with pytest.raises(RequestError, match=rf"lacks the file {file.name}"):
+        with pytest.raises(DataError, match=rf"lacks the file {file.name}"):
             data.describe("tiny", data_dir=str(folder))
     elif damage == "truncated":
         file.write_bytes(content[: len(content) // 2])
     else:
         content[len(content) // 2] ^= 0xFF
         file.write_bytes(content)
-    with pytest.raises(RequestError, match=r"^config\.data\.data_dir: ") as error:
+    with pytest.raises(DataError, match=r"^data_dir: ") as error:
         data.load("tiny", "train", data_dir=str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)

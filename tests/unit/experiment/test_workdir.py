@@ -199,12 +199,11 @@ def test_a_workdir_older_than_a_field_was_made_with_its_default(workdir, config)
     del made["probe"]["features"]
     del made["finetune"]["label_file"]
     path.write_text(json.dumps(made))
-    known = common.get_config()
-    check(workdir.path, config, known)
+    check(workdir.path, config)
     config.probe.features = "z"
     message = "config.probe.features: .* was made with 'h', not 'z'"
     with pytest.raises(RequestError, match=message):
-        check(workdir.path, config, known)
+        check(workdir.path, config)
 
 
 def test_a_checkpoint_older_than_a_field_was_made_with_its_default():

@@ -1,0 +1,223 @@
+"""Every field of a recipe, with its default, meaning and source.
+
+A recipe is a file with `get_config()` that starts from this one and changes what
+it needs; the command line changes the rest: `--config.optimizer.lr=0.0003`.
+"unset" below means a placeholder: the code's own default holds.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def optimizer(name: str = "adam", lr: float = 1e-3, **changes) -> Any:
+    """The fields of an optimizer; pretraining, probe and fine-tuning have one each."""
+    fields: Any = ConfigDict()
+    fields.name = name  # adam (decay added to the gradient) | adamw | sgd | lars
+    fields.lr = lr  # base learning rate, before scaling
+    # none | linear (lr x batch / 256) | sqrt (lr x sqrt(batch)), SimCLR app. B.1
+    fields.lr_scaling = "none"
+    fields.weight_decay = 0.0  # never on biases and BatchNorm
+    fields.warmup_epochs = 0.0  # linear from 0
+    # constant | cosine (to 0 at the last step) | step (/ 10 at 60 % and at 80 %, MoCo)
+    fields.schedule = "constant"
+    fields.momentum = 0.9  # sgd and lars
+    fields.nesterov = False  # sgd
+    fields.update(changes)
+    return fields
+
+
+def views() -> Any:
+    """Augmentation: SimCLR's CIFAR-10 setting (appendix B.9), no blur."""
+    fields: Any = ConfigDict()
+    fields.size = 32  # pixels of a view's side
+    fields.crop_scale = (0.08, 1.0)  # share of the image's area
+    fields.crop_ratio = (3 / 4, 4 / 3)  # width / height
+    fields.rotation = 0.0  # largest turn to either side, degrees
+    fields.shear = 0.0  # largest lean to either side, degrees
+    fields.flip = 0.5  # probability
+    fields.jitter = 0.8  # probability of the four colour operations together
+    # Colour strength 0.5: 0.8 x s for three of them, 0.2 x s for hue (appendix A).
+    fields.brightness = 0.4
+    fields.contrast = 0.4
+    fields.saturation = 0.4
+    fields.hue = 0.1
+    fields.grayscale = 0.2  # probability
+    fields.blur = 0.0  # probability
+    fields.blur_sigma = (0.1, 2.0)  # pixels
+    fields.solarize = 0.0  # probability
+    fields.solarize_threshold = 0.5
+    fields.erase = 0.0  # probability of a window to be blackened
+    fields.erase_scale = (0.02, 0.33)  # share of the view's area
+    return fields
+
+
+def crop_and_flip() -> Any:
+    """Labelled training sees crops and flips only (SimCLRv2, section 3)."""
+    fields = views()
+    fields.jitter = 0.0
+    fields.grayscale = 0.0
+    return fields
+
+
+def get_config() -> Any:
+    config: Any = ConfigDict()
+    config.seed = 0
+    # What runs, in this order, out of:
+    # pretrain knn probe finetune supervised distill report.
+    config.stages = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
+    # Another workdir, whose encoder knn, probe and finetune use instead.
+    config.pretrained = ""
+
+    # Pretraining.
+    config.batch_size = 256  # images; each gives two views
+    config.microbatch = 0  # images encoded at a time; 0: the whole batch
+    config.epochs = 100
+    config.max_steps = 0  # ends each training stage early; schedules stay. 0: off
+    # float32 | bfloat16 | float16 (with a dynamic loss scale): of the encoder.
+    # Parameters, BatchNorm statistics, head and loss stay float32.
+    config.precision = "float32"
+    config.remat = False  # recompute each residual block in the backward pass
+    config.log_every = 50  # steps
+    # Warn while embedding_std (1: spread over the sphere, 0: one point) is below this.
+    config.warn_below_std = 0.1
+    config.eval_batch_size = 500  # images per forward pass of an evaluation
+    config.tensorboard = False  # write TensorBoard events beside metrics.jsonl
+
+    config.method = ConfigDict()
+    # simclr | moco | byol | the path of a .py file (CONTRIBUTING.md).
+    config.method.name = "simclr"
+    # Each method's own options; unset: the default in methods/NAME.py, where their
+    # meaning is explained. One that the method does not take is refused.
+    config.method.temperature = placeholder(float)  # simclr 0.5, moco 0.2
+    # Of the target: moco 0.999, byol 0.996, simclr with a memory 0.999.
+    config.method.momentum = placeholder(float)
+    # simclr: negatives kept from a target, a multiple of 2 x batch_size (SimCLRv2), 0
+    config.method.memory = placeholder(int)
+    config.method.mechanism = placeholder(str)  # moco: queue end_to_end memory_bank
+    config.method.queue_size = placeholder(int)  # moco: negatives, 65536
+    config.method.bn_groups = placeholder(int)  # moco: BatchNorm by groups, 8
+    config.method.shuffle = placeholder(bool)  # moco: keys change groups, True
+    config.method.symmetric = placeholder(bool)  # moco: both directions, False
+    config.method.bank_momentum = placeholder(float)  # moco, memory_bank: 0.5
+    config.method.target_init = placeholder(str)  # byol: online | random
+
+    config.encoder = ConfigDict()
+    config.encoder.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
+    config.encoder.width = 1.0  # times 64 channels in the first stage
+    config.encoder.sk = False  # selective kernels, ResNet-D stem (SimCLRv2)
+    config.encoder.stem = "imagenet"  # imagenet (7x7/2, pool) | cifar (3x3/1)
+    # simclr (He kernels, each residual block starts as its shortcut) | torchvision (He
+    # kernels) | pytorch (as torch.nn layers start): matters in short trainings, see
+    # encoders.INITS.
+    config.encoder.init_scheme = "simclr"
+
+    config.projector = ConfigDict()
+    config.projector.layers = 2
+    config.projector.hidden = placeholder(int)  # unset: the width of h
+    config.projector.dim = 128
+    config.projector.activation = "relu"  # relu | tanh | leaky_relu | gelu
+    config.projector.norm = True  # BatchNorm after every layer
+    config.projector.last_norm = True  # ... the last included
+
+    # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
+    config.predictor = ConfigDict()
+    config.predictor.hidden = placeholder(int)  # unset: 4096
+
+    config.optimizer = optimizer()
+
+    config.augment = views()
+    # An asymmetric second view: what is unset equals the first view's.
+    second: Any = ConfigDict()
+    for name, value in config.augment.items():
+        if name != "size":
+            setattr(second, name, placeholder(type(value)))
+    config.augment.second = second
+
+    config.data = ConfigDict()
+    # A TFDS name | npz (a file of arrays) | mnist5k (inside a package, see demo).
+    config.data.name = "cifar10"
+    config.data.path = ""  # the file for npz, the folder for folder
+    config.data.data_dir = ""  # TFDS's folder; "": its default
+    config.data.download = False  # let TFDS fetch what is missing
+    config.data.train_split = "train"
+    config.data.test_split = "test"
+    config.data.pretrain_split = ""  # where it differs from train_split (STL-10)
+    config.data.limit = 0  # only the first n pretraining images; 0: all
+    # Side in pixels at which images are stored once decoded; 0: as they come.
+    config.data.stored_size = 0
+    config.data.streaming = False  # tf.data instead of images kept on the device
+    config.data.device_limit_gb = 4.0  # larger sets stream by themselves
+
+    # The linear probe on frozen features (standardised, computed once).
+    config.probe = ConfigDict()
+    config.probe.every_epochs = 0  # also kNN and probe while pretraining; 0: never
+    config.probe.online = True  # a classifier trained along, gradient stopped at h
+    # The level that the score is of: h | head_1 | ... | z. All are probed anyway, see
+    # `layers` in results.json; kNN, fine-tuning and every_epochs stay on h.
+    config.probe.features = "h"
+    config.probe.target = False  # also the target (moco, byol, simclr's memory)
+    config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
+    config.probe.epochs = 100
+    config.probe.batch_size = 256
+    config.probe.optimizer = optimizer(lr=1e-2, schedule="cosine")
+
+    # Fine-tuning of the whole network, against the same from scratch.
+    config.finetune = ConfigDict()
+    config.finetune.label_fraction = 0.1  # as the probe's
+    # A text file with a file name of the training split (in a folder, or TFDS's feature
+    # `file_name`) a line, like 1percent.txt and 10percent.txt of google-research/simclr
+    # (imagenet_subsets): these images' labels, and label_fraction is not used. "": none
+    config.finetune.label_file = ""
+    config.finetune.from_layer = 0  # head layers kept below the classifier; 0: h
+    config.finetune.epochs = 60
+    config.finetune.batch_size = 256
+    config.finetune.optimizer = optimizer(schedule="cosine")
+    # What training from scratch needs is rarely what fine-tuning does: a rate of its
+    # own for the baseline; unset: the same.
+    config.finetune.scratch_lr = placeholder(float)
+    config.finetune.augment = crop_and_flip()
+
+    # The same network trained on all labels.
+    config.supervised = ConfigDict()
+    config.supervised.epochs = 100
+    config.supervised.batch_size = 256
+    config.supervised.optimizer = optimizer(schedule="cosine")
+    config.supervised.augment = crop_and_flip()
+
+    # A student taught by a fine-tuned network, on the pretraining images (SimCLRv2,
+    # section 2). Its baseline is the student on finetune's labels alone.
+    config.distill = ConfigDict()
+    config.distill.teacher = ""  # the workdir of the teacher; "": this one
+    # finetune | supervised | distill (another workdir's student): what teaches.
+    config.distill.teacher_stage = "finetune"
+    # The student; unset: as the section encoder.
+    config.distill.encoder = ConfigDict()
+    config.distill.encoder.depth = placeholder(int)
+    config.distill.encoder.width = placeholder(float)
+    config.distill.encoder.sk = placeholder(bool)
+    # Of both networks' logits; the paper: 0.1 where they are of one size, 1 where the
+    # student is smaller.
+    config.distill.temperature = 1.0
+    # w in (1 - w) distillation + w cross-entropy on finetune's labels (equation 3).
+    config.distill.label_weight = 0.0
+    config.distill.label_batch_size = 64  # labelled images added to a batch, if w > 0
+    config.distill.epochs = 100
+    config.distill.batch_size = 256  # unlabelled images
+    config.distill.optimizer = optimizer(schedule="cosine")
+    config.distill.augment = crop_and_flip()
+
+    config.knn = ConfigDict()
+    config.knn.k = 200  # neighbours (Wu et al. 2018, arXiv 1805.01978)
+    config.knn.temperature = 0.1
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 500  # and at the end of every stage
+    config.checkpoint.keep = 2
+
+    # Published figures to print beside ours: row -> top-1, top-3 in percent.
+    config.published = ConfigDict()
+    config.published.source = ""
+    config.published.rows = ()
+    return config

@@ -1,0 +1,51 @@
+"""TensorFlow for the readers: imported at first use, and kept off the GPU."""
+
+import functools
+import os
+from typing import Any
+
+from simclr_jax.errors import DataError, install, one_line
+
+
+@functools.cache
+def tensorflow() -> Any:
+    """The tensorflow module: imported once, quietly, and blind to GPUs.
+
+    Call it before anything else imports TensorFlow: left alone, TensorFlow takes the
+    GPU memory that jax needs. The import costs about 5 s and 650 MB.
+
+    Raises:
+      DataError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # oneDNN prints to stderr at every log level, and decoding does not need it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise DataError(
+            "name",
+            f"TensorFlow does not import ({one_line(error)}), and this data set needs "
+            f"it; {install('train')}",
+        ) from error
+    tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def resized(images: Any, size: int) -> Any:
+    """Short side to `size` (bilinear, antialiased), then the central square.
+
+    Args:
+      images: uint8 [H, W, C] or [N, H, W, C].
+      size: pixels.
+
+    Returns:
+      uint8 [size, size, C] or [N, size, size, C], TensorFlow's.
+    """
+    tf = tensorflow()
+    sides = tf.cast(tf.shape(images)[-3:-1], tf.float32)
+    scaled = tf.cast(tf.round(sides * size / tf.reduce_min(sides)), tf.int32)
+    images = tf.image.resize(images, scaled, method="bilinear", antialias=True)
+    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    images = images[..., top : top + size, left : left + size, :]
+    return tf.cast(tf.round(images), tf.uint8)

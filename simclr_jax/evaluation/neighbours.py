@@ -1,0 +1,127 @@
+"""Nearest neighbours by cosine similarity."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simclr_jax.evaluation.accuracy import labelled_rows
+
+Array = jax.Array | np.ndarray
+
+
+def knn(
+    queries: Array,
+    bank: Array,
+    labels: Array,
+    *,
+    k: int = 200,
+    temperature: float = 0.1,
+    num_classes: int,
+    block_size: int = 1024,
+) -> jax.Array:
+    """Classifies by a vote of the k most similar features of the bank.
+
+    A neighbour of cosine similarity s votes for its class with exp(s / temperature).
+    Memory is that of one [block_size, N] matrix.
+
+    Args:
+      queries: features [M, D]; need not be normalised.
+      bank: features [N, D].
+      labels: of the bank, int [N], in [0, num_classes); rows without a label, -1, are
+        left out of the bank.
+      k: neighbours that vote; the whole bank if it has fewer.
+      temperature: greater than 0.
+      num_classes: C.
+      block_size: queries handled together.
+
+    Returns:
+      int32 [M]: the predicted classes; of equal votes, the lowest class.
+
+    Raises:
+      ValueError: shapes don't match, no row of the bank has a label, or a label is
+        outside of [-1, num_classes).
+
+    Example:
+      >>> bank, labels = np.eye(3), np.array([0, 1, -1])
+      >>> queries = np.array([[5.0, 1.0, 9.0], [1.0, 5.0, 9.0]])
+      >>> knn(queries, bank, labels, k=1, num_classes=2).tolist()
+      [0, 1]
+
+    References:
+      Wu et al., Unsupervised feature learning via non-parametric instance
+      discrimination, 2018, section 3.4 (with k 200, temperature 0.07).
+    """
+    matching = queries.ndim == bank.ndim == 2 and queries.shape[1] == bank.shape[1]
+    if not matching or labels.shape != bank.shape[:1]:
+        shapes = f"{queries.shape}, {bank.shape}, {labels.shape}"
+        raise ValueError(f"need queries [M, D], bank [N, D], labels [N]: {shapes}")
+    labelled = labelled_rows(np.asarray(labels), num_classes)
+    if not labelled.all():
+        bank, labels = bank[labelled], labels[labelled]
+    return _classify(
+        jnp.asarray(queries),
+        jnp.asarray(bank),
+        jnp.asarray(labels),
+        temperature,
+        k=min(k, len(labels)),
+        num_classes=num_classes,
+        block_size=min(block_size, max(len(queries), 1)),
+    )
+
+
+def nearest(
+    queries: np.ndarray, bank: np.ndarray, *, k: int, same: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the bank with the largest cosines to each query, nearest first.
+
+    Args:
+      queries: [Q, F].
+      bank: [N, F].
+      k: rows to return, K; fewer if the bank has fewer to compare with.
+      same: bool [Q, N], at most one True in a row: pairs that show one image, which
+        are left out.
+
+    Returns:
+      (cosines [Q, K], rows of the bank int [Q, K]).
+    """
+    k = min(k, len(bank) - (same is not None))
+    rows = normalize(jnp.asarray(bank))
+    cosines = jnp.matmul(normalize(jnp.asarray(queries)), rows.T, precision="highest")
+    if same is not None:
+        cosines = jnp.where(same, -jnp.inf, cosines)
+    largest, positions = jax.lax.top_k(cosines, k)
+    return np.asarray(largest), np.asarray(positions)
+
+
+def normalize(features: jax.Array) -> jax.Array:
+    """Rows [..., D] of length 1, float32, whose products are cosines; zero rows stay.
+
+    Unlike `losses.l2_normalize`, it also brings rows shorter than 1e-6 to length 1, but
+    its gradient at a zero row is NaN.
+    """
+    features = features.astype(jnp.float32)
+    norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return features / jnp.maximum(norm, 1e-12)
+
+
+@partial(jax.jit, static_argnames=("k", "num_classes", "block_size"))
+def _classify(
+    queries, bank, labels, temperature, *, k: int, num_classes: int, block_size: int
+):
+    bank = normalize(bank)
+    rows = jnp.arange(block_size)[:, None]
+
+    def vote(block):
+        similarity = jnp.matmul(normalize(block), bank.T, precision="highest")
+        largest, index = jax.lax.top_k(similarity, k)
+        # exp(s / 0.01) overflows float32; only the ratios of the weights matter.
+        weights = jnp.exp((largest - largest[:, :1]) / temperature)
+        votes = jnp.zeros([block_size, num_classes])
+        return votes.at[rows, labels[index]].add(weights).argmax(-1)
+
+    count, dim = queries.shape
+    padded = jnp.pad(queries, ((0, -count % block_size), (0, 0)))
+    classes = jax.lax.map(vote, padded.reshape(-1, block_size, dim))
+    return classes.reshape(-1)[:count].astype(jnp.int32)

@@ -1,0 +1,95 @@
+"""What must be set before jax is imported. Imports nothing heavy itself.
+
+startup.stop_at_once()  # a signal while packages are imported
+startup.require_packages()
+startup.use_huge_pages()  # starts this Python again, so first of all that is slow
+startup.set_cpu_flags()
+startup.set_compilation_cache()
+"""
+
+import importlib.util
+import os
+import signal
+import sys
+
+# XLA's default code for a convolution's gradient by its kernel is slow on the CPU; the
+# fusions replace it. An unknown flag or value aborts XLA: only versions it ran with.
+_FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_FUSIONS = ("DOT", "REDUCE", "ELTWISE")
+_FUSION_JAXLIBS = ("0.10.2",)
+# glibc: ask the kernel for huge pages behind big blocks.
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+_HUGE_PAGES_SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+
+def use_huge_pages() -> None:
+    """Starts this Python process again, with huge pages where they are to be asked for.
+
+    On a CPU a step's temporaries, gigabytes of them, are allocated anew each time.
+    Handing them out in pages of 4 KiB took a quarter of the processors' time. The C
+    library reads the setting only when a process starts, hence the second start, 20 ms.
+    Not done if GLIBC_TUNABLES is set already, or jax has a CUDA plugin.
+    """
+    try:
+        with open(_HUGE_PAGES_SETTING) as file:
+            on_request = "[madvise]" in file.read()
+    except OSError:  # not Linux, or a kernel without them
+        return
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    on_gpu = any(map(importlib.util.find_spec, plugins))
+    if on_request and not on_gpu and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = _HUGE_PAGES
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def set_cpu_flags() -> None:
+    """Adds the CPU fusion flag to XLA_FLAGS; before jax is imported."""
+    import importlib.metadata  # slow: not before `stop_at_once`
+
+    flags = os.environ.get("XLA_FLAGS", "")
+    tested = importlib.metadata.version("jaxlib") in _FUSION_JAXLIBS
+    if tested and _FUSION_FLAG not in flags:
+        values = ",".join(f"LIBRARY_FUSION_TYPE_{name}" for name in _FUSIONS)
+        os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}={values}".strip()
+
+
+def set_compilation_cache() -> None:
+    """Keeps compiled steps in the user's cache folder; before jax is imported.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, empty for none.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", os.path.join(home, "simclr_jax", "xla")
+    )
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def require_packages() -> None:
+    """Ends with one line where Python has not got what every run needs."""
+    needed = ("absl", "jax", "flax", "optax", "ml_collections", "orbax")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"error: {sys.executable} has no package {missing[0]}; take "
+            ".venv/bin/python after make test, or in the clone: pip install "
+            "-c constraints.txt '.[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def stop_at_once() -> None:
+    """Lets SIGTERM and SIGINT end the process while there is nothing to save.
+
+    Packages take a second to import; then `catch_signals` takes over.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        os.write(2, b"stopped: stopped; the same command continues\n")
+        os._exit(75)  # an import in progress would swallow an exception
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,70 @@
+"""The package knows its own fields: an installed wheel has no folder configs/."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import common
+from simclr_jax.config import defaults
+from simclr_jax.config.validate import same_recipe, to_json, validate
+from simclr_jax.errors import RequestError
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+sys.modules["configs"] = None  # `import configs` fails
+try:
+    import configs
+except ImportError:
+    print("no configs")
+from simclr_jax.config import defaults
+from simclr_jax.config.validate import validate
+from simclr_jax.errors import RequestError
+config = defaults.get_config()
+validate(config)
+print("valid")
+config.optimizer.lrr = 1.0
+try:
+    validate(config)
+except RequestError as error:
+    print(error)
+"""
+
+
+def test_a_config_is_validated_where_there_is_no_folder_configs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(root=str(ROOT))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "no configs",
+        "valid",
+        "config.optimizer.lrr: no such field; did you mean optimizer.lr?",
+    ]
+
+
+def test_recipes_start_from_the_packages_fields():
+    for name in common.__all__:
+        assert getattr(common, name) is getattr(defaults, name)
+
+
+def test_a_field_younger_than_a_workdir_must_have_its_default():
+    """Also where nobody hands the defaults over."""
+    config = defaults.get_config()
+    made = json.loads(to_json(config))
+    del made["remat"]
+    same_recipe(made, config, "runs/old")
+    config.remat = True
+    with pytest.raises(RequestError, match=r"remat: runs/old was made with False, not"):
+        same_recipe(made, config, "runs/old")
+
+
+def test_the_default_recipe_is_valid():
+    validate(defaults.get_config())

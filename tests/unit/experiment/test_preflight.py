@@ -1,0 +1,178 @@
+"""What is wrong with the data is told before a run, and names the field."""
+
+import numpy as np
+import pytest
+import tiny_recipe
+from PIL import Image
+from tiny import write_npz
+
+from simclr_jax import data
+from simclr_jax.errors import DataError, DivergedError, RequestError
+from simclr_jax.experiment import preflight
+from simclr_jax.experiment.experiment import Experiment
+
+FIELDS = {
+    "name": "config.data.name",
+    "path": "config.data.path",
+    "data_dir": "config.data.data_dir",
+    "download": "config.data.download",
+    "limit": "config.data.limit",
+    "stored_size": "config.data.stored_size",
+    "split": "config.data.*_split",
+    "batch_size": "config.batch_size",
+    "label_file": "config.finetune.label_file",
+}
+
+
+@pytest.mark.parametrize("argument, field", FIELDS.items())
+def test_an_argument_becomes_its_field(argument, field):
+    with (
+        pytest.raises(RequestError) as caught,
+        preflight.naming_fields(),
+    ):
+        raise DataError(argument, "7 is wrong; set 8")
+    assert str(caught.value) == f"{field}: 7 is wrong; set 8"
+    assert isinstance(caught.value.__cause__, DataError)
+
+
+def test_the_field_can_be_said():
+    with (
+        pytest.raises(RequestError, match=r"^config\.probe\.batch_size: 7 is wrong$"),
+        preflight.naming_fields(batch_size="probe.batch_size"),
+    ):
+        raise DataError("batch_size", "7 is wrong")
+
+
+@pytest.mark.parametrize(
+    "advice, setting",
+    [
+        ("`download=True`", "--config.data.download=True"),
+        ("`data_dir`", "--config.data.data_dir"),
+        ("`limit`", "config.data.limit"),
+        ("`label_fraction`", "config.finetune.label_fraction"),
+        ("`image`", "`image`"),  # a feature of TFDS
+    ],
+)
+def test_what_a_message_advises_becomes_what_to_type(advice, setting):
+    with pytest.raises(RequestError) as caught, preflight.naming_fields():
+        raise DataError("path", f"take {advice} or not")
+    assert str(caught.value) == f"config.data.path: take {setting} or not"
+
+
+@pytest.mark.parametrize("error", [RequestError("x"), DivergedError("x"), OSError()])
+def test_other_errors_pass_as_they_are(error):
+    with pytest.raises(type(error)) as caught, preflight.naming_fields():
+        raise error
+    assert caught.value is error
+
+
+def test_a_library_call_names_its_own_argument():
+    with pytest.raises(
+        DataError, match=r"^path: /nowhere\.npz does not exist$"
+    ) as caught:
+        data.load("npz", "train", path="/nowhere.npz")
+    assert caught.value.argument == "path"
+    assert caught.value.message == "/nowhere.npz does not exist"
+
+
+def test_a_run_names_the_field(tmp_path):
+    """In preflight.check, and wherever else in a run a data set fails."""
+    config = tiny_recipe.get_config()
+    config.data.path = str(tmp_path / "absent.npz")
+    with pytest.raises(
+        RequestError, match=r"^config\.data\.path: .*absent\.npz does not"
+    ):
+        preflight.check(config, tmp_path / "run")
+
+
+def test_a_stream_that_fails_in_training_names_the_field(tmp_path, monkeypatch):
+    from simclr_jax.stages import pretrain
+    from simclr_jax.stages import run as stages
+
+    def failing(experiment):
+        raise DataError("data_dir", "cannot read it; `download=True`")
+
+    config = tiny_recipe.get_config()
+    config.data.path = str(write_npz(tmp_path / "squares.npz"))
+    monkeypatch.setattr(pretrain, "pretrain", failing)
+    message = r"^config\.data\.data_dir: cannot read it; --config\.data\.download=True$"
+    with pytest.raises(RequestError, match=message):
+        stages.run(config, str(tmp_path / "run"))
+
+
+def recipe(tmp_path, **fields):
+    """The tiny recipe on 64 training and 40 test images."""
+    config = tiny_recipe.get_config()
+    config.data.path = str(write_npz(tmp_path / "squares.npz"))
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def said(config, tmp_path) -> str:
+    with pytest.raises(RequestError) as caught:
+        preflight.check(config, tmp_path / "run")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field, value, options",
+    [
+        ("data.limit", 65, {"limit": 65}),
+        ("data.train_split", "x", {"split": "x"}),
+        ("data.test_split", "x", {"split": "x"}),
+        ("data.pretrain_split", "x", {"split": "x"}),
+    ],
+)
+def test_one_fault_has_one_text(tmp_path, field, value, options):
+    """The same from the library and from a run, but for the name in front."""
+    config = recipe(tmp_path, **{field: value})
+    with pytest.raises(DataError) as caught:
+        data.load("npz", **{"split": "train", "path": config.data.path} | options)
+    assert said(config, tmp_path) == f"config.{field}: {caught.value.message}"
+
+
+def test_images_of_any_size_need_one_to_store_them_at(tmp_path):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "x.png")
+    fields = {"data.name": "folder", "data.test_split": "train"}
+    config = recipe(tmp_path, **fields)
+    config.data.path = str(tmp_path)
+    with pytest.raises(DataError) as caught:
+        data.load("folder", "train", path=str(tmp_path))
+    expected = f"config.data.stored_size: {caught.value.message}"
+    assert said(config, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "stage, field",
+    [
+        ("pretrain", "batch_size"),
+        ("probe", "probe.batch_size"),
+        ("supervised", "supervised.batch_size"),
+    ],
+)
+def test_a_batch_larger_than_the_images_has_one_text(tmp_path, stage, field):
+    """From preflight, and from the plan of a stage that knows its images exactly."""
+    config = recipe(tmp_path, **{field: 65})
+    message = f"65 is larger than the 64 images that {stage} trains on; lower it"
+    assert said(config, tmp_path) == f"config.{field}: {message}"
+    experiment = Experiment(config, None, None)  # type: ignore[arg-type]
+    with pytest.raises(RequestError) as caught:
+        experiment.plan(stage, 64)
+    assert str(caught.value) == f"config.{field}: {message}"
+    with pytest.raises(DataError) as caught:
+        experiment.images.train.batches(65, seed=(0,))
+    assert caught.value.message == "65 is larger than the 64 training images; lower it"
+
+
+def test_the_limit_is_of_the_split_to_pretrain_on(tmp_path):
+    """40 test images to pretrain on; all 64 training images keep their labels."""
+    config = recipe(tmp_path, **{"data.pretrain_split": "test", "data.limit": 41})
+    expected = (
+        "config.data.limit: 41 is not in 0..40, the examples of npz test; 0 takes"
+    )
+    assert said(config, tmp_path).startswith(expected)
+    config.data.limit = 20
+    config.probe.batch_size = 64
+    preflight.check(config, tmp_path / "run")
+    config.batch_size = 21
+    assert "21 is larger than the 20 images" in said(config, tmp_path)

@@ -1,0 +1,84 @@
+"""The report's arrays: kept in the workdir, read in any order, mapped by t-SNE."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from simclr_jax.report import gallery
+
+
+def test_the_map_keeps_groups_together():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3), 12)
+    points = gallery.tsne(np.eye(3)[groups] + 0.1 * rng.normal(size=(36, 3)), seed=1)
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    assert (groups[distances.argmin(1)] == groups).all()
+
+
+ARRAYS = gallery.Gallery(
+    step=np.array(7),
+    queries=np.array([3, 1]),
+    bank_size=np.array(5),
+    neighbours=np.array([[0], [4]]),
+    similarities=np.array([[0.5], [0.25]]),
+    mapped=np.array([], int),
+    pretrained=np.zeros([0, 2]),
+    random_init=np.zeros([0, 2]),
+)
+
+
+@pytest.mark.parametrize(
+    "step, damaged, computed", [(7, False, 0), (8, False, 1), (7, True, 1)]
+)
+def test_the_gallery_is_computed_once_for_each_step(
+    tmp_path, monkeypatch, step, damaged, computed
+):
+    """And again if what the workdir keeps is not whole."""
+    experiment = SimpleNamespace(
+        workdir=SimpleNamespace(path=tmp_path), pretrained=(step, {}, {})
+    )
+    calls = []
+
+    def compute(asked):
+        calls.append(asked)
+        return ARRAYS._replace(step=np.array(step))
+
+    file = tmp_path / "stages/report/gallery.npz"
+    file.parent.mkdir(parents=True)
+    np.savez(file, **ARRAYS._asdict())
+    if damaged:
+        file.write_bytes(file.read_bytes()[:1000])
+    monkeypatch.setattr(gallery, "_compute", compute)
+    for _ in range(2):  # what was computed is kept
+        assert gallery.load(experiment).step == step
+        assert len(calls) == computed
+    np.testing.assert_array_equal(gallery.load(experiment).queries, [3, 1])
+
+
+class Streamed:
+    """Ten images of one pixel, their value their position; read forwards only."""
+
+    def __init__(self, positions):
+        self.positions = positions
+        self.num_examples = len(positions)
+
+    def subset(self, positions):
+        assert (np.diff(positions) > 0).all()
+        return Streamed(self.positions[positions])
+
+    def ordered(self, batch_size):
+        for first in range(0, self.num_examples, batch_size):
+            rows = self.positions[first : first + batch_size]
+            mask = np.arange(batch_size) < len(rows)
+            rows = np.resize(rows, batch_size)
+            yield {"image": rows[:, None, None, None].astype(np.uint8), "mask": mask}
+
+
+@pytest.mark.parametrize("batch", [256, 2])
+def test_images_come_in_the_order_asked_for(monkeypatch, batch):
+    monkeypatch.setattr(gallery, "_READ_BATCH", batch)
+    pixels = gallery.images(Streamed(np.arange(10)), np.array([8, 2, 2, 9, 0]))
+    assert pixels.shape == (5, 1, 1, 1)
+    assert pixels.ravel().tolist() == [8, 2, 2, 9, 0]

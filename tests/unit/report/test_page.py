@@ -1,0 +1,100 @@
+"""A run's page: what it shows of results.json and metrics.jsonl."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from configs import common
+from simclr_jax.experiment.workdir import Workdir
+from simclr_jax.report import images, page
+
+
+def written(path, results, metrics=(), changes=()):
+    """The page of a run that left these results and metrics, and no checkpoint."""
+    config = common.get_config()
+    config.update_from_flattened_dict(dict(changes))
+    if results:
+        about = {"config": config.to_dict(), "versions": {"jax": "9.8.7"}, "seed": 3}
+        (path / "results.json").write_text(json.dumps(results | about))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in metrics))
+    train = SimpleNamespace(num_examples=1234)
+    experiment = SimpleNamespace(
+        config=config,
+        workdir=Workdir(path, config),
+        images=SimpleNamespace(unlabelled=train),
+    )
+    assert page.write(experiment) == str(path / "report.html")
+    return (path / "report.html").read_text()
+
+
+def numbers(text):
+    """Every number with a place in results.json."""
+    return dict(re.findall(r'data-result="([^"]+)">([^<]*)<', text))
+
+
+def headings(text):
+    return re.findall(r"<h2>([^<]+)</h2>", text)
+
+
+def test_a_run_without_pretraining_shows_its_numbers_and_no_images(tmp_path):
+    results = {
+        "supervised": {"top1": 0.954, "top3": 1.0, "step": 0},
+        "knn": {"top1": 0.625, "step": 7},
+    }
+    line = {"stage": "supervised", "variant": "", "step": 8, "seconds": 61.4}
+    text = written(tmp_path, results, [line])
+    assert headings(text) == ["Results", "What was run"]
+    assert numbers(text) == {
+        "supervised.top1": "95.4",
+        "supervised.top3": "100.0",
+        "knn.top1": "62.5",
+    }
+    assert "supervised 61 s" in text
+    assert "jax 9.8.7" in text
+    assert "optimizer.lr = 0.001" in text
+
+
+def test_nothing_finished_is_said(tmp_path):
+    text = written(tmp_path, {})
+    assert headings(text) == ["What was run"]
+    assert "No stage has finished yet." in text
+
+
+def test_published_figures_stand_in_their_row(tmp_path):
+    changes = {
+        "published.source": "A <paper>",
+        "published.rows": (("knn", 60.0, 80.0),),
+    }
+    text = written(tmp_path, {"knn": {"top1": 0.625, "step": 7}}, changes=changes)
+    assert "Published, not ours: A &lt;paper&gt;." in text
+    row = text[text.index('scope="row">kNN') :]
+    assert "<td>60.0 / 80.0</td>" in row[: row.index("</tr>")]
+
+
+@pytest.mark.parametrize("loss, shown", [(2.5, True), (None, False)])
+def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, shown):
+    monkeypatch.setattr(images, "views", lambda _: "<section>the views</section>")
+    about = {"stage": "pretrain", "variant": "", "step": 1, "epoch": 1.0}
+    line = about | {"loss": loss, "lr": 0.125, "probe_top1": 0.251}
+    result = {"epochs": 2.0, "seconds": 9.0, "images_per_second": None, "loss": loss}
+    results = {
+        "pretrain": result | {"step": 1},
+        "probe": {
+            "pretrained": {"top1": 0.5},
+            "random_init": {"top1": 0.333},
+            "layers": {"h": 0.5},
+            "label_fraction": 1.0,
+            "step": 1,
+        },
+    }
+    text = written(tmp_path, results, [line])
+    assert headings(text) == ["Results", "Pretraining", "What was run"]
+    assert ("contrastive loss: 2.5" in text) == shown
+    assert "learning rate: 0.125" in text
+    assert "probe: 25.1" in text
+    assert "probe, random encoder: 33.3" in text
+    assert "kNN: " not in text
+    assert text.index("learning rate") < text.index("the views")
+    assert "without labels on 1,234 images" in text
