@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from lowering import assert_lowers_for_cuda
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -114,7 +115,5 @@ def test_the_probe_step_lowers_for_cuda():
     dataset = {"h": jnp.zeros((50, 8)), "label": jnp.zeros(50, jnp.int32)}
     batch = {"index": jnp.zeros(10, jnp.int32), "dataset": dataset}
     step = train.make_step(linear.loss_fn, tx, prepare=data.take)
-    exported = jax.export.export(step, platforms=["cuda"])(
-        state, jax.eval_shape(lambda: jax.random.key(0)), batch
-    )
-    assert exported.platforms == ("cuda",)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    assert_lowers_for_cuda(step, state, key, batch, donates=True)
