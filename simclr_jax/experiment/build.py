@@ -16,8 +16,7 @@ from simclr_jax.encoders import ResNet
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.preflight import check_batch
 from simclr_jax.heads import Predictor, Projector
-from simclr_jax.training import Plan, loss_scale
-from simclr_jax.training import optimizers as optim
+from simclr_jax.training import Plan, loss_scale, optimizers
 
 
 def key(config: Config, purpose: str) -> jax.Array:
@@ -93,7 +92,7 @@ def optimizer(
     fields = dict(_section(config, stage).optimizer)
     fields |= {} if lr is None else {"lr": lr}
     warmup = round(fields.pop("warmup_epochs") * plan.steps_per_epoch)
-    tx, schedule = optim.make(
+    tx, schedule = optimizers.make(
         batch_size=plan.batch_size,
         warmup_steps=warmup,
         total_steps=total,

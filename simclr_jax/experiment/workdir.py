@@ -6,27 +6,19 @@ TensorBoard show the same.
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
-import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
-
-import jax
 
 from simclr_jax.config.fields import Config, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment import tensorboard as events
-
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+from simclr_jax.experiment import provenance, tensorboard
 
 
 def check(path: str | os.PathLike, config: Config) -> None:
@@ -105,7 +97,9 @@ class Workdir:
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = Path(path).expanduser()
         self._config = config
-        self._tensorboard = events.Writer(self.path) if config.tensorboard else None
+        self._tensorboard = (
+            tensorboard.Writer(self.path) if config.tensorboard else None
+        )
 
     def open(self) -> Self:
         """Makes the folder, locks it and writes config.json.
@@ -184,7 +178,9 @@ class Workdir:
 
     def add_result(self, stage: str, result: dict[str, Any], config: Config):
         """Sets `stage` in results.json, beside what was run and on what."""
-        results = self.results() | {stage: result} | _provenance(config)
+        made_by = {"config": json.loads(to_json(config))}
+        made_by |= provenance.collect() | {"seed": config.seed}
+        results = self.results() | {stage: result} | made_by
         _replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
     def close(self) -> None:
@@ -224,40 +220,3 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _provenance(config: Config) -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "config": json.loads(to_json(config)),
-        "command": shlex.join(["python", *sys.argv]),
-        "commit": _commit(),
-        "versions": {"python": sys.version.split()[0]}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": device.device_kind,  # one; the others stay idle
-        "cpus": _usable_cpus(),
-        "seed": config.seed,
-    }
-
-
-def _usable_cpus() -> int | None:
-    """Cores that this process may use: `taskset` leaves it fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _commit() -> str | None:
-    """The checkout's commit, "+dirty" if tracked files differ; None outside one."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()

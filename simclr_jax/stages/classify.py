@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from simclr_jax import data
-from simclr_jax import evaluation as evaluate
+from simclr_jax import data, evaluation
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.networks import ClassifierNetwork
 from simclr_jax.stages.fit import Training, fit
@@ -66,10 +65,10 @@ def score(
         logits, _ = network.logits(params, model_state, images, train=False)
         return {"logits": logits}
 
-    outputs = evaluate.extract(
+    outputs = evaluation.extract(
         lambda batch: predict(params, model_state, batch),
         experiment.ordered(experiment.images.test),
     )
     labels = experiment.images.test.labels
     known = labels >= 0
-    return evaluate.accuracies(outputs["logits"][known], labels[known])
+    return evaluation.accuracies(outputs["logits"][known], labels[known])

@@ -11,7 +11,7 @@ from simclr_jax.experiment import preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir
-from simclr_jax.report import table as report
+from simclr_jax.report import table
 from simclr_jax.signals import check_stop
 from simclr_jax.stages import pretrain
 
@@ -44,7 +44,7 @@ def run(config: Config, path: str) -> None:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")
-        print(report.table(workdir.results(), config))
+        print(table.table(workdir.results(), config))
         if "report" in config.stages:
             print(f"report: {workdir.path / 'report.html'}")
     finally:

@@ -10,7 +10,7 @@ import optax
 
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.signals import check_stop
-from simclr_jax.training import optimizers as optim
+from simclr_jax.training import optimizers
 from simclr_jax.training.progress import Progress
 from simclr_jax.training.step import TrainState
 
@@ -123,7 +123,7 @@ def _record(
     _check_finite(skipped, step, step == plan.last_step)
     if skipped:
         values["skipped"] = skipped
-    made = optim.updates_made(state.opt_state, step)
+    made = optimizers.updates_made(state.opt_state, step)
     rate = jax.device_get(hooks.schedule(max(made - 1, 0)))
     values |= {"lr": float(rate), "epoch": step / plan.steps_per_epoch}
     speed = hooks.progress.advance(step, values["loss"])

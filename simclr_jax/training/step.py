@@ -60,14 +60,13 @@ def make_step(
       tx: the optimizer.
       after: `(params, model_state, step []) -> model_state`, applied once the
         optimizer has moved params (an EMA target). `step` counts this one.
-      prepare: what becomes of a batch, inside the step, before loss_fn sees it;
-        `data.take` for a data set that lies on the device.
+      prepare: applied to a batch inside the step, before loss_fn, as `data.take` is.
 
     Returns:
       `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use
-      it again. `key` is the training's; each step folds its number in. `batch` goes
-      to loss_fn. metrics gains `loss` (unless loss_fn gave one), `grad_norm` and
-      `skipped`, and `loss_scale` where `tx` is `loss_scale.dynamic`'s.
+      it again. `key` is the training's; each step folds its number in. metrics gains
+      `loss` (unless loss_fn gave one), `grad_norm`, `skipped` and, where `tx` is
+      `loss_scale.dynamic`'s, `loss_scale`.
     """
 
     def scaled_loss(params, model_state, key, batch, scale):

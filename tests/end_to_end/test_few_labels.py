@@ -79,6 +79,6 @@ def test_what_is_asked_for_is_all_that_is_checked(folder, tmp_path, monkeypatch)
     monkeypatch.setattr(stages, "function", run.__getitem__)
     flags = [*recipe(folder / "few.npz"), f"--workdir={tmp_path / 'run'}"]
     flags += ["--config.stages=('pretrain','knn')", "--config.probe.every_epochs=0"]
-    monkeypatch.setattr(stages.report, "table", lambda *_: "")
+    monkeypatch.setattr(stages.table, "table", lambda *_: "")
     assert launcher.main(["launch.py", *flags]) == 0
     assert seen == [1]

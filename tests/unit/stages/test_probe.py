@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from lowering import assert_lowers_for_cuda
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -15,8 +16,7 @@ from simclr_jax import data
 from simclr_jax.stages import linear, probe
 from simclr_jax.stages.fit import fit_quietly
 from simclr_jax.stages.linear import LinearProbe
-from simclr_jax.training import Plan
-from simclr_jax.training import optimizers as optim
+from simclr_jax.training import Plan, optimizers
 
 
 def experiment(epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Any:
@@ -28,7 +28,7 @@ def experiment(epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Any:
         return fields, fields.last_step
 
     def optimizer(stage, plan, total, lr_instead):
-        return optim.make(
+        return optimizers.make(
             "adam",
             lr=lr,
             weight_decay=weight_decay,
@@ -115,7 +115,5 @@ def test_the_probe_step_lowers_for_cuda():
     dataset = {"h": jnp.zeros((50, 8)), "label": jnp.zeros(50, jnp.int32)}
     batch = {"index": jnp.zeros(10, jnp.int32), "dataset": dataset}
     step = train.make_step(linear.loss_fn, tx, prepare=data.take)
-    exported = jax.export.export(step, platforms=["cuda"])(
-        state, jax.eval_shape(lambda: jax.random.key(0)), batch
-    )
-    assert exported.platforms == ("cuda",)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    assert_lowers_for_cuda(step, state, key, batch, donates=True)

@@ -12,8 +12,7 @@ from quadratic import TARGET, endless, plan, quadratic, start
 from simclr_jax import signals
 from simclr_jax import training as train
 from simclr_jax.errors import DivergedError, StoppedError
-from simclr_jax.training import loss_scale
-from simclr_jax.training import optimizers as optim
+from simclr_jax.training import loss_scale, optimizers
 from simclr_jax.training.progress import Progress
 
 
@@ -42,7 +41,7 @@ class Recorder:
 def test_the_learning_rate_on_record_is_the_one_applied(name):
     """Also after a step that was skipped, which the schedule did not count."""
     fields = {"schedule": "cosine", "warmup_steps": 2, "total_steps": 8}
-    tx, schedule = optim.make(name.split()[0], lr=0.1, momentum=0.0, **fields)
+    tx, schedule = optimizers.make(name.split()[0], lr=0.1, momentum=0.0, **fields)
     tx = loss_scale.dynamic(tx) if "float16" in name else tx
     state = train.init_state({"bias": jnp.zeros(3)}, {}, tx)
 

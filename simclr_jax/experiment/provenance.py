@@ -1,0 +1,49 @@
+"""What computed a result: the command, the code, the packages and the machine."""
+
+import importlib.metadata
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def collect() -> dict[str, Any]:
+    """Facts of this process, for results.json."""
+    device = jax.devices()[0]
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": _commit(),
+        "versions": {"python": sys.version.split()[0]}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": device.device_kind,  # one; the others stay idle
+        "cpus": _usable_cpus(),
+    }
+
+
+def _usable_cpus() -> int | None:
+    """Cores that this process may use: `taskset` leaves it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _commit() -> str | None:
+    """The checkout's commit, "+dirty" if tracked files differ; None outside one."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
