@@ -7,88 +7,21 @@ the batch while training and by its running statistics in evaluation.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from simclr_jax import data
 from simclr_jax.evaluation import features as evaluate
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.heads import Classifier, Projector, keep_layers
+from simclr_jax.networks import ClassifierNetwork
 from simclr_jax.stages.fit import fit
 from simclr_jax.training.loop import LossFn
-
-
-class Network:
-    """Encoder, the projector's layers up to `from_layer`, and a classifier.
-
-    Args:
-      encoder, projector: the flax modules.
-      from_layer: head layers kept below the classifier; 0 classifies h
-        (SimCLRv2, section 2: fine-tuning from a middle layer of the head).
-      num_classes: outputs.
-    """
-
-    def __init__(
-        self, encoder: nn.Module, projector: Projector, from_layer: int, num_classes
-    ):
-        self._encoder, self._projector = encoder, projector
-        self.from_layer, self.num_classes = from_layer, num_classes
-        self._classifier = Classifier(num_classes)
-
-    def start(self, params: Any, model_state: Any, key: jax.Array, images: jax.Array):
-        """`(params, model_state)` from a method's: layers above are dropped, the
-        classifier starts at zero."""
-        layer = self.from_layer
-        kept = {
-            "encoder": params["encoder"],
-            "projector": keep_layers(params["projector"], layer),
-        }
-        batch_stats = model_state["batch_stats"]
-        stats = {
-            "encoder": batch_stats["encoder"],
-            "projector": keep_layers(batch_stats["projector"], layer),
-        }
-        features, _ = self._features(kept, stats, images, train=False)
-        classifier = self._classifier.init(key, features)["params"]
-        return kept | {"classifier": classifier}, {"batch_stats": stats}
-
-    def logits(self, params, model_state, images, *, train: bool):
-        """`(logits [B, C], new model_state)`."""
-        features, stats = self._features(
-            params, model_state["batch_stats"], images, train=train
-        )
-        logits: Any = self._classifier.apply({"params": params["classifier"]}, features)
-        return logits, {"batch_stats": stats}
-
-    def _features(self, params, stats, images, *, train: bool):
-        def variables(part):
-            # Orbax leaves out what is empty: no layer of the projector.
-            return {
-                "params": params.get(part, {}),
-                "batch_stats": stats.get(part, {}),
-            }
-
-        h, encoder = self._encoder.apply(
-            variables("encoder"), images, train=train, mutable=["batch_stats"]
-        )
-        features, projector = self._projector.apply(
-            variables("projector"),
-            h,
-            train=train,
-            upto=self.from_layer,
-            mutable=["batch_stats"],
-        )
-        return features, {
-            "encoder": encoder.get("batch_stats", {}),
-            "projector": projector.get("batch_stats", {}),
-        }
 
 
 def train(
     experiment: Experiment,
     stage: str,
     variant: str,
-    network: Network,
+    network: ClassifierNetwork,
     start: tuple[Any, Any],
     *,
     loss_fn: LossFn,
@@ -119,8 +52,8 @@ def train(
         experiment.workdir,
         stage,
         variant,
-        init=lambda params, model_state: network.start(
-            params, model_state, experiment.key("init"), experiment.blank(size)
+        init=lambda params, model_state: network.init(
+            experiment.key("init"), params, model_state, experiment.blank(size)
         ),
         init_args=start,
         loss_fn=loss_fn,
@@ -137,7 +70,11 @@ def train(
 
 
 def score(
-    experiment: Experiment, network: Network, params: Any, model_state: Any, size: int
+    experiment: Experiment,
+    network: ClassifierNetwork,
+    params: Any,
+    model_state: Any,
+    size: int,
 ) -> dict[str, float]:
     """Top-k accuracies on the whole test split, in inference mode."""
 

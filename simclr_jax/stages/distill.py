@@ -18,23 +18,23 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment, view
 from simclr_jax.experiment.preflight import no_teacher, teacher_folder
 from simclr_jax.heads import Projector
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import classify, finetune
-from simclr_jax.stages.classify import Network
 from simclr_jax.training.loop import LossFn
 
 
 class Teacher(NamedTuple):
     """A classifier from a checkpoint, and where it came from."""
 
-    network: Network
+    network: ClassifierNetwork
     variables: tuple[Any, Any]  # params, model_state
     step: int  # of its own training
     source_step: int  # of the pretraining it came from
 
 
 def make_loss(
-    student: Network,
-    teacher: Network,
+    student: ClassifierNetwork,
+    teacher: ClassifierNetwork,
     augmentation: augment.View,
     size: int,
     *,
@@ -86,7 +86,9 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     teacher = _teacher(experiment)
     encoder = experiment.student_fields
     classes = teacher.network.num_classes
-    student = Network(experiment.resnet(encoder), Projector(layers=0), 0, classes)
+    student = ClassifierNetwork(
+        Network(experiment.resnet(encoder), Projector(layers=0)), 0, classes
+    )
     size, source = config.augment.size, experiment.images.unlabelled
     # The student is an encoder and a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
@@ -138,9 +140,8 @@ def _teacher(experiment: Experiment) -> Teacher:
     if restored is None:
         raise RequestError(no_teacher(experiment.config, folder))
     step, items, meta = restored
-    network = Network(
-        experiment.resnet(meta["encoder"]),
-        Projector(**meta["projector"]),
+    network = ClassifierNetwork(
+        Network(experiment.resnet(meta["encoder"]), Projector(**meta["projector"])),
         meta["from_layer"],
         meta["num_classes"],
     )

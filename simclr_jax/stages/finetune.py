@@ -13,12 +13,14 @@ import optax
 
 from simclr_jax import augment, data
 from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import classify
-from simclr_jax.stages.classify import Network
 from simclr_jax.training.loop import LossFn
 
 
-def make_loss(network: Network, augmentation: augment.View, size: int) -> LossFn:
+def make_loss(
+    network: ClassifierNetwork, augmentation: augment.View, size: int
+) -> LossFn:
     """Cross-entropy of one augmented view per image."""
 
     def loss_fn(params, model_state, key, batch):
@@ -36,8 +38,10 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
     config = experiment.config.finetune
     step, params, model_state = experiment.pretrained
     source = experiment.images.labelled("finetune")
-    network = Network(
-        experiment.encoder, experiment.projector, config.from_layer, source.num_classes
+    network = ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector),
+        config.from_layer,
+        source.num_classes,
     )
 
     def score(variant, source_step, start, lr=None):
@@ -60,8 +64,10 @@ def supervised(experiment: Experiment) -> dict[str, Any]:
     """The same encoder trained from scratch on all labels."""
     known = np.flatnonzero(experiment.images.train.labels >= 0)
     source = experiment.images.train.subset(known)
-    network = Network(
-        experiment.encoder, experiment.projector, 0, experiment.images.train.num_classes
+    network = ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector),
+        0,
+        experiment.images.train.num_classes,
     )
     return train_on_labels(
         experiment,
@@ -78,7 +84,7 @@ def train_on_labels(
     experiment: Experiment,
     stage: str,
     variant: str,
-    network: Network,
+    network: ClassifierNetwork,
     start: tuple[Any, Any],
     source: data.Source,
     meta: dict[str, Any],

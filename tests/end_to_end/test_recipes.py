@@ -19,9 +19,9 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment, view
 from simclr_jax.experiment.restore import matching
 from simclr_jax.methods import moco
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.report import table as report
 from simclr_jax.stages import finetune, pretrain
-from simclr_jax.stages.classify import Network
 from simclr_jax.sweep import plan as sweep_plan
 from simclr_jax.training import loop as train
 
@@ -418,13 +418,12 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
     state = jax.eval_shape(pretraining)
     lower(train.make_step(loss_fn, tx), state, key, batch)
 
-    network = Network(recipe.encoder, recipe.projector, 0, 10)
+    below = Network(recipe.encoder, recipe.projector)
+    network = ClassifierNetwork(below, 0, 10)
 
     def start():
         params, model_state = recipe.init()
-        fresh = network.start(
-            params, model_state, jax.random.key(0), recipe.blank(size)
-        )
+        fresh = network.init(jax.random.key(0), params, model_state, recipe.blank(size))
         return train.init_state(*fresh, tx)
 
     loss_fn = finetune.make_loss(network, view(config.finetune.augment), size)

@@ -13,6 +13,8 @@ LIBRARY = (
     "encoders",
     "heads",
     "methods",
+    "microbatches",
+    "networks",
     "evaluation",
     "training.optimizers",
 )

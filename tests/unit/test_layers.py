@@ -20,7 +20,7 @@ LAYERS = (
     ("experiment",),
     ("config",),
     ("data", "checkpoint", "evaluation", "training", "methods"),
-    ("networks",),
+    ("networks", "microbatches"),
     ("encoders", "heads", "augment"),
     ("losses",),
     ("signals",),
