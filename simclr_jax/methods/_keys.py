@@ -127,8 +127,8 @@ def memory_bank(rows: int, negatives: int, momentum: float) -> Source:
         drawn = jax.random.randint(step.key, (negatives,), 0, len(bank))
         fresh = l2_normalize(jax.lax.stop_gradient(step.query))
         blend = l2_normalize(moving_average(matches, fresh, momentum))
-        new_state = step.model_state | {"bank": bank.at[step.index].set(blend)}
-        return [matches], bank[drawn], new_state
+        rivals, renewed = bank[drawn], bank.at[step.index].set(blend)
+        return [matches], rivals, step.model_state | {"bank": renewed}
 
     return Source(start, keys, _stay)
 
