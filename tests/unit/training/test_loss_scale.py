@@ -13,6 +13,7 @@ from simclr_jax.encoders import ResNet
 from simclr_jax.training import loop as train
 from simclr_jax.training import loss_scale
 
+pytestmark = pytest.mark.usefixtures("compile_in_haste")
 KEY = jax.random.key(0)
 
 
