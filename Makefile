@@ -48,7 +48,8 @@ clean:
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	  f"simclr_jax needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=...")'
-	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv module is \
+	@echo "making .venv with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv module is \
 	  missing or broken (on Debian: apt install python3-venv)" >&2; exit 1; }
 
 .venv/ready-$(JAX)-%: .venv/bin/python pyproject.toml constraints.txt
@@ -56,5 +57,5 @@ clean:
 	  sys.exit(v >= (3, 14) and f"TensorFlow, which `make $*` installs, needs Python \
 	3.11 to 3.13, this is {v[0]}.{v[1]}: rm -r .venv; make $* PYTHON=python3.13")'
 	@echo "installing the pinned packages ($*, jax for $(JAX)) into .venv ..."
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)$*]'
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)$*]'
 	@touch $@

@@ -3,21 +3,23 @@
     python launch.py --config=configs/cifar10.py --workdir=runs/cifar10
     python launch.py --config=configs/demo.py --workdir=runs/a --config.epochs=5
     python launch.py --config=configs/small_batch.py --workdir=runs/study --sweep
+    python launch.py --help [--config=configs/demo.py]
 
 The same command continues an interrupted run. Exit codes: 0 done, 1 the machine
 failed us, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
+import simclr_jax
 from simclr_jax import startup
+from simclr_jax.errors import DivergedError, FailedError, RequestError, StoppedError
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
-    from simclr_jax.errors import DivergedError, FailedError, RequestError, StoppedError
-
     try:
         return run(argv)
     except (RequestError, DivergedError, StoppedError, FailedError) as error:
@@ -42,9 +44,22 @@ def main(argv: list[str]) -> int:
 
 def run(argv: list[str]) -> int:
     """Does what the command line asks for; what goes wrong is an exception."""
-    from simclr_jax.config import command_line
+    from simclr_jax.config import command_line, help
 
-    request = command_line.parse(argv, __doc__ or "")
+    recipes = Path(__file__).with_name("configs")
+    if len(argv) < 2:
+        print(help.usage(recipes), file=sys.stderr, end="")
+        return RequestError.exit_code
+    flags = command_line.read(argv)
+    if flags.help:
+        print(
+            help.fields(flags.recipe) if flags.recipe else help.usage(recipes), end=""
+        )
+        return 0
+    if flags.version:
+        print(f"simclr_jax {simclr_jax.__version__}")
+        return 0
+    request = command_line.request(flags)
     if request.sweep:
         from simclr_jax.sweep import run as sweep
 

@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from simclr_jax import methods
+from simclr_jax import training as train
 from simclr_jax.encoders import ResNet
 from simclr_jax.heads import Projector
-from simclr_jax.training import loop as train
 from simclr_jax.training import optimizers as optim
 
 STEPS, TOGETHER, ROUNDS = 200, 10, 7

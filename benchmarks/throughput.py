@@ -42,11 +42,11 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from simclr_jax import augment, losses, methods  # noqa: E402
+from simclr_jax import augment, data, losses, methods  # noqa: E402
+from simclr_jax import training as train  # noqa: E402
 from simclr_jax.encoders import ResNet  # noqa: E402
 from simclr_jax.heads import Projector  # noqa: E402
 from simclr_jax.stages import pretrain  # noqa: E402
-from simclr_jax.training import loop as train  # noqa: E402
 
 CASES = {
     "r18_quarter": {"depth": 18, "width": 0.25, "batch": 256, "size": 32},
@@ -93,7 +93,7 @@ class Ours:
         """Compiles a mode's step and takes the first one."""
         begin = time.perf_counter()
         state = self.start()
-        step = train.make_step(self.losses[mode], self.tx)
+        step = train.make_step(self.losses[mode], self.tx, prepare=data.take)
         lowered = step.lower(state, self.key, self.batches[mode])
         self.compiled[mode] = lowered.compile()
         compiled = time.perf_counter()

@@ -92,19 +92,12 @@ class ResNet(nn.Module):
     init_scheme: str = "simclr"
 
     def __post_init__(self) -> None:
-        if self.depth not in DEPTHS:
-            raise ValueError(
-                f"depth {self.depth!r} is unknown; choose from {list(DEPTHS)}"
-            )
-        if self.stem not in STEMS:
-            raise ValueError(
-                f"stem {self.stem!r} is unknown; choose from {list(STEMS)}"
-            )
-        if self.init_scheme not in INITS:
-            raise ValueError(
-                f"init_scheme {self.init_scheme!r} is unknown; "
-                f"choose from {list(INITS)}"
-            )
+        choices = {"depth": DEPTHS, "stem": STEMS, "init_scheme": INITS}
+        for field, allowed in choices.items():
+            if (value := getattr(self, field)) not in allowed:
+                raise ValueError(
+                    f"{field} {value!r} is unknown; choose from {list(allowed)}"
+                )
         channels = 64 * self.width
         if not (channels >= 1 and float(channels).is_integer()):
             raise ValueError(
@@ -134,10 +127,7 @@ class ResNet(nn.Module):
             raise ValueError(f"images must be [B, H, W, C], got {images.shape}")
         kernel_init, last_gamma = INITS[self.init_scheme]
         conv = partial(
-            nn.Conv,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=kernel_init,
+            nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=kernel_init
         )
         norm = partial(
             nn.BatchNorm,

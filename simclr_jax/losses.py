@@ -50,18 +50,17 @@ def nt_xent(
     global. Inside `shard_map` or `pmap` give the axis: each device gets the losses of
     its own anchors against everyone's embeddings, and gradients reach those. Write
     `lax.pmean(nt_xent(z_a, z_b, axis_name="data").mean(), "data")`; in `pmap`, or with
-    `check_vma=False`, also `pmean` the gradient of the parameters, as ever there.
+    `check_vma=False`, also `pmean` the gradient of the parameters.
 
     Args:
-      z_a: [N, D], first views.
-      z_b: [N, D], second views; row i shows the same image as z_a's row i.
+      z_a, z_b: [N, D], the two views; row i of both shows image i.
       temperature: divides the similarities.
       block_size: rows of the [2N, 2N + K] similarities to hold at a time, >= 1, forward
         and backward (about 4 * block_size * (2N + K) bytes), for the same value and
         gradient. It need not divide 2N. None holds them all.
       axis_name: mapped axis, or axes, from which to gather negatives.
-      negatives: [K, D], more of them, in every anchor's sum over k (a memory, section 2
-        of arXiv:2006.10029). Gradients reach them; no axis gathers them. None: K = 0.
+      negatives: [K, D], more of them for every anchor (a memory, section 2 of
+        arXiv:2006.10029). Gradients reach them; no axis gathers them. None: K = 0.
 
     Returns:
       [2N], z_a's anchors first; log(2N - 1 + K) where all embeddings are equal.
@@ -75,22 +74,23 @@ def nt_xent(
     z_a, z_b = l2_normalize(z_a), l2_normalize(z_b)
     positive = jnp.sum(z_a * z_b, axis=1) / temperature
     anchors = others = jnp.concatenate([z_a, z_b])
-    own = jnp.arange(len(anchors), dtype=jnp.int32)  # column of the anchor itself
+    itself = jnp.arange(len(anchors), dtype=jnp.int32)  # each anchor's own column
     if axis_name is not None:
         others = lax.all_gather(anchors, axis_name, tiled=True)
-        own = own + lax.axis_index(axis_name) * len(anchors)
+        itself = itself + lax.axis_index(axis_name) * len(anchors)
     if negatives is not None:
-        negatives = _normalize_negatives(negatives, "z_a", z_a)
-        others = jnp.concatenate([others, negatives])
+        extra = _normalize_negatives(negatives, "z_a", z_a)
+        others = jnp.concatenate([others, extra])
 
-    def log_partition(rows, own):
+    def log_partition(rows, itself):
         logits = _similarity(rows / temperature, others)
         # Under jnp.where XLA keeps the -inf as one more matrix for the whole loop.
         excluded = jnp.full_like(logits, -jnp.inf)
-        return logsumexp(lax.select(_is_column(own, logits), excluded, logits), axis=1)
+        logits = lax.select(_is_column(itself, logits), excluded, logits)
+        return logsumexp(logits, axis=1)
 
-    denominator = _map_blocks(log_partition, anchors, own, block_size)
-    return denominator - jnp.concatenate([positive, positive])
+    partition = _map_blocks(log_partition, anchors, itself, block_size)
+    return partition - jnp.concatenate([positive, positive])
 
 
 def info_nce(
@@ -202,10 +202,11 @@ def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
     _check_pair("z_a", z_a, "z_b", z_b)
     z = lax.stop_gradient(jnp.concatenate([l2_normalize(z_a), l2_normalize(z_b)]))
 
-    def hit(rows, own):
+    def hit(rows, itself):
         similarity = _similarity(rows, z)
-        positive = _is_column((own + len(z) // 2) % len(z), similarity)
-        rivals = jnp.where(positive | _is_column(own, similarity), -jnp.inf, similarity)
+        positive = _is_column((itself + len(z) // 2) % len(z), similarity)
+        excluded = positive | _is_column(itself, similarity)
+        rivals = jnp.where(excluded, -jnp.inf, similarity)
         match = jnp.max(similarity, axis=1, where=positive, initial=-jnp.inf)
         return (match > rivals.max(axis=1) + 1e-6).astype(jnp.float32)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simclr_jax.training import loop as train
+from simclr_jax import training as train
 
 TARGET = np.array([1.0, -2.0, 3.0], np.float32)
 

@@ -1,16 +1,40 @@
-"""What a command line asks for: a recipe with overrides, and launch.py's own flags."""
+"""The command line: `--config=RECIPE --workdir=FOLDER --config.FIELD=VALUE ...`.
 
-import os
-import re
-from collections.abc import Iterator
+Flags may come in any order, with one dash or two, as `--flag=value` or `--flag value`;
+`--sweep` and `--nosweep` for those that are True or False. The last one counts.
+"""
+
+import difflib
+from collections.abc import Container, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any, NamedTuple
 
-from absl import flags
-from ml_collections import config_flags
-
-from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import every_field, similar
+from simclr_jax.config import recipes, values
+from simclr_jax.config.fields import (
+    Config,
+    check_paths,
+    every_field,
+    every_type,
+    method_options,
+    nearest,
+    similar,
+)
 from simclr_jax.errors import RequestError
+
+
+class Flags(NamedTuple):
+    """launch.py's own flags, and the fields to change, still as text."""
+
+    recipe: str | None = None
+    workdir: str = ""
+    sweep: bool = False
+    seeds: str | None = None
+    index: int | None = None
+    table: bool = False
+    help: bool = False
+    version: bool = False
+    changes: tuple[tuple[str, str], ...] = ()  # ("optimizer.lr", "0.1"), in order
 
 
 class Request(NamedTuple):
@@ -25,106 +49,199 @@ class Request(NamedTuple):
     table: bool
 
 
-def parse(argv: list[str], about: str = "") -> Request:
-    """The command line.
+# The type of each flag; --config is the recipe.
+_OWN: dict[str, type] = {
+    "config": str,
+    "workdir": str,
+    "sweep": bool,
+    "seeds": str,
+    "index": int,
+    "table": bool,
+    "help": bool,
+    "version": bool,
+}
+_SEEDS = "0,1,2"
 
-    Args:
-      about: what `--help` says first.
+
+def parse(argv: Sequence[str]) -> Request:
+    """What the command line asks for; `argv[0]` is the script.
 
     Raises:
-      RequestError: whatever is wrong with it, in one line.
+      RequestError: what is wrong with it, in one line.
     """
-    values = _flags(argv)
-    for recipe in _recipes(argv):
-        if not os.path.isfile(recipe.partition(":")[0]):
-            raise RequestError(f"--config: no recipe {recipe!r}; see configs/")
-    try:
-        rest = values(argv)[1:]
-        if values.help:
-            print(
-                f"{about}\n{values.get_help()}\nFields: simclr_jax/config/defaults.py"
-            )
-            raise SystemExit(0)
-        config = values.config
-    except Exception as error:  # config_flags raises whatever the recipe raised
-        raise RequestError(_explain(error, argv)) from error
-    if rest:
-        raise RequestError(f"{rest[0]}: not a flag{_with_dashes(rest[0])}")
-    if config is None:
+    return request(read(argv))
+
+
+def read(argv: Sequence[str]) -> Flags:
+    """The flags by name. Opens no file.
+
+    Raises:
+      RequestError: a word is not a flag, or its value is missing or not of its type.
+    """
+    own: dict[str, Any] = {}
+    changes: list[tuple[str, str]] = []
+    words = list(argv[1:])
+    while words:
+        word = words.pop(0)
+        name, value = _split(word, words)
+        if name.startswith("config."):
+            changes.append((name.removeprefix("config."), value))
+            continue
+        try:
+            own[name] = values.parse(value, _OWN[name])
+        except ValueError as error:
+            raise RequestError(f"--{name}: {error}") from error
+    recipe = {"recipe": own.pop("config")} if "config" in own else {}
+    return Flags(**own, **recipe, changes=tuple(changes))
+
+
+def _split(word: str, after: list[str]) -> tuple[str, str]:
+    """A flag as (name, value); the value may be the next word."""
+    if not word.startswith("-"):
+        raise RequestError(f"{word}: not a flag{_meant(word)}")
+    name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+    name = "help" if name == "h" else name
+    kind = _kind(name)
+    if kind is None and not equals and _kind(name.removeprefix("no")) is bool:
+        return name.removeprefix("no"), "False"
+    if kind is None and not name.startswith("config."):
+        raise RequestError(f"{word}: not a flag{_meant(word)}")
+    if equals:
+        return name, value
+    if kind is bool:
+        return name, "True"
+    if not after or after[0].startswith("--"):
+        raise RequestError(f"--{name}: its value is missing; write --{name}=VALUE")
+    return name, after.pop(0)
+
+
+def _kind(name: str) -> type | None:
+    """The type of a flag's value; None if there is no such flag."""
+    if name in _OWN:
+        return _OWN[name]
+    path = name.removeprefix("config.")
+    return every_type().get(path) if path != name else None
+
+
+def _meant(word: str) -> str:
+    """`; write ...`, what a word that is not a flag was probably meant to be."""
+    name, equals, value = word.lstrip("-").partition("=")
+    if name.partition(":")[0].endswith(".py") and not equals:
+        return f"; write --config={name}"
+    close = difflib.get_close_matches(name, _OWN, n=1, cutoff=0.75)
+    field = nearest(name.removeprefix("config."), every_field(), cutoff=0.75)
+    if field and not (close and field.rpartition(".")[2] != name):
+        return f"; write --config.{field}={value or 'VALUE'}"
+    return f"; did you mean --{close[0]}?" if close else "; --help shows the flags"
+
+
+def request(flags: Flags) -> Request:
+    """Loads the recipe and makes the changes to it.
+
+    Raises:
+      RequestError: the recipe, a field or a combination of flags is wrong.
+    """
+    if flags.recipe is None:
         raise RequestError("--config: missing; for example --config=configs/demo.py")
-    if not values.workdir:
+    config = recipes.load(flags.recipe)
+    if not flags.workdir:
         raise RequestError("--workdir: missing; for example --workdir=runs/demo")
-    if not values.sweep:
-        for name in ("seeds", "index", "table"):
-            if values[name].present:
+    if not flags.sweep:
+        given = {
+            "seeds": flags.seeds,
+            "index": flags.index,
+            "table": flags.table or None,
+        }
+        for name, value in given.items():
+            if value is not None:
                 raise RequestError(f"--{name}: goes with --sweep")
-    if values.table and values.index is not None:
+    if flags.table and flags.index is not None:
         raise RequestError("--table: collects all points; leave --index out")
-    given = config_flags.get_override_values(values["config"])
+    change(config, flags.changes)
+    return Request(
+        config,
+        flags.workdir,
+        flags.recipe,
+        flags.sweep,
+        _SEEDS if flags.seeds is None else flags.seeds,
+        flags.index,
+        flags.table,
+    )
+
+
+def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:
+    """Sets fields to what the command line says, whatever its order.
+
+    Args:
+      changes: `("optimizer.lr", "0.1")`, ...; of a tuple given twice both count.
+
+    Raises:
+      RequestError: there is no such field, or the value does not fit it.
+    """
+    check_paths(config)
+    recipes_method = config.method.name
+    given: dict[str, Any] = {}
+    method = dict(changes).get("method.name") or recipes_method or ""
+    for path, text in changes:
+        value = _value(config, path, text, own_method=method.endswith(".py"))
+        again = isinstance(value, tuple) and path in given
+        given[path] = given[path] + value if again else value
+    for path, value in given.items():
+        *sections, leaf = path.split(".")
+        section = reduce(getitem, sections, config)
+        with section.unlocked(), section.ignore_type():
+            section[leaf] = value
     if "method.name" in given:
-        recipes = str(values["config.method.name"].default)
-        config_lib.leave_recipes_method(config, recipes, given)
-    recipe = config_flags.get_config_filename(values["config"])
-    own = (values.sweep, values.seeds, values.index, values.table)
-    return Request(config, values.workdir, recipe, *own)
+        leave_recipes_method(config, recipes_method, given)
 
 
-def _flags(argv: list[str]) -> flags.FlagValues:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The recipe, configs/NAME.py[:variant].",
-        flag_values=values,
-        sys_argv=argv,
-    )
-    flags.DEFINE_string("workdir", None, "The folder of this run.", flag_values=values)
-    for name, meaning in (
-        ("sweep", "Run every row of the recipe's sweep() with every seed."),
-        ("table", "With --sweep: only collect what is finished."),
-    ):
-        flags.DEFINE_bool(name, False, meaning, flag_values=values)
-    flags.DEFINE_string("seeds", "0,1,2", "With --sweep.", flag_values=values)
-    flags.DEFINE_integer(
-        "index", None, "With --sweep: run this point only.", flag_values=values
-    )
-    flags.DEFINE_bool("help", False, "Show this text.", flag_values=values)
-    return values
+def _value(config: Config, path: str, text: str, *, own_method: bool) -> Any:
+    """The value of a field from its text. A method in a file has fields of its own."""
+    types, fields = every_type(), every_field()
+    option = path.removeprefix("method.")
+    if path in types:
+        kind, default = types[path], fields[path]
+    elif path != option and option in config.method:  # of the recipe's own method
+        default = config.method[option]
+        kind = type(default) if type(default) in types.values() else None
+    elif path != option and own_method:
+        kind = default = None
+    elif any(field.startswith(f"{path}.") for field in fields):
+        within = next(field for field in fields if field.startswith(f"{path}."))
+        raise RequestError(f"config.{path}: a section of fields, such as {within}")
+    else:
+        raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
+    if default is None and text == "None":
+        return None
+    try:
+        return values.parse(text, kind)
+    except ValueError as error:
+        example = "" if default is None else f", for example {default!r}"
+        raise RequestError(f"config.{path}: {error}{example}") from error
 
 
-def _recipes(argv: list[str]) -> Iterator[str]:
-    """What the command line gives to --config, as `--config=X` or `--config X`."""
-    for word, after in zip(argv[1:], [*argv[2:], ""], strict=True):
-        match = re.fullmatch(r"--?config(?:=(.*))?", word, re.DOTALL)
-        if match:
-            yield after if match[1] is None else match[1]
+def leave_recipes_method(config: Config, recipes: str, given: Container[str]) -> None:
+    """Unsets what a recipe chose for its own method, once another one is asked for.
 
+    `config.method.temperature` of a SimCLR recipe says nothing about MoCo: the other
+    method has its own defaults. What is itself on the command line stays, to be used or
+    refused. So does everything if the command line names the recipe's own method.
 
-def _explain(error: Exception, argv: list[str]) -> str:
-    """One line that names the flag, of whatever absl or the recipe raised."""
-    fields = every_field()
-    # config_flags wraps what a recipe raises in the text of its traceback.
-    text = str(error).strip()
-    text = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())
-    overrides = [re.match(r"--(config\.[\w.]+)(?:=(.*))?$", arg) for arg in argv[1:]]
-    for match in filter(None, overrides):
-        field, value = match.groups()
-        path = field.removeprefix("config.")
-        # The error names a section or a leaf, whichever is not there.
-        lacking = isinstance(error, AttributeError | KeyError) and path not in fields
-        if lacking and any(re.search(rf"\b{x}\b", text) for x in path.split(".")):
-            return f"{field}: no such field{similar(path, fields)}"
-        if field in text or (
-            isinstance(error, TypeError | ValueError) and (value and value in text)
-        ):
-            return f"{field}: {value!r} does not fit the field; {text}"
-    return text if text.startswith(("flag", "Unknown")) else f"--config: {text}"
+    Args:
+      recipes: the name of the recipe's own method.
+      given: the fields on the command line, as "method.name".
+    """
+    from simclr_jax import methods  # jax: not for the front door
 
-
-def _with_dashes(word: str) -> str:
-    """What `lr=3` was probably meant to be."""
-    name, equals, value = word.partition("=")
-    fields = every_field()
-    meant = [path for path in fields if f".{path}".endswith(f".{name}")]
-    shortest = min(meant, key=len, default="")
-    return f"; write --config.{shortest}={value}" if equals and meant else ""
+    name = config.method.name
+    if name == recipes:
+        return
+    try:
+        predictor = methods.has_predictor(name)
+    except ValueError:
+        return  # no such method; `validate` says so
+    for option in method_options(config):
+        if f"method.{option}" not in given:
+            config.method[option] = None
+    if not predictor and "predictor.hidden" not in given:
+        config.predictor.hidden = None

@@ -3,6 +3,9 @@
 A recipe is a file with `get_config()` that starts from this one and changes what
 it needs; the command line changes the rest: `--config.optimizer.lr=0.0003`.
 "unset" below means a placeholder: the code's own default holds.
+
+`launch.py --help --config=RECIPE` shows a field's comment: the lines right above it and
+what follows it on its own line. The lines above a section are the section's.
 """
 
 from typing import Any
@@ -38,16 +41,16 @@ def views() -> Any:
     fields.shear = 0.0  # largest lean to either side, degrees
     fields.flip = 0.5  # probability
     fields.jitter = 0.8  # probability of the four colour operations together
-    # Colour strength 0.5: 0.8 x s for three of them, 0.2 x s for hue (appendix A).
+    # Colour strength s = 0.5: 0.8 x s for three of them, 0.2 x s for hue (appendix A).
     fields.brightness = 0.4
-    fields.contrast = 0.4
-    fields.saturation = 0.4
-    fields.hue = 0.1
+    fields.contrast = 0.4  # strength, as brightness
+    fields.saturation = 0.4  # strength, as brightness
+    fields.hue = 0.1  # strength, of the whole circle of colours
     fields.grayscale = 0.2  # probability
     fields.blur = 0.0  # probability
     fields.blur_sigma = (0.1, 2.0)  # pixels
     fields.solarize = 0.0  # probability
-    fields.solarize_threshold = 0.5
+    fields.solarize_threshold = 0.5  # values above it are inverted; 1: white
     fields.erase = 0.0  # probability of a window to be blackened
     fields.erase_scale = (0.02, 0.33)  # share of the view's area
     return fields
@@ -61,19 +64,28 @@ def crop_and_flip() -> Any:
     return fields
 
 
+def second_view() -> Any:
+    """An asymmetric second view: what is unset equals the first view's."""
+    fields: Any = ConfigDict()
+    for name, value in views().items():
+        if name != "size":
+            setattr(fields, name, placeholder(type(value)))
+    return fields
+
+
 def get_config() -> Any:
+    """Every field with its default."""
     config: Any = ConfigDict()
-    config.seed = 0
+    config.seed = 0  # of weights, augmentation, order of the data and labels drawn
     # What runs, in this order, out of:
     # pretrain knn probe finetune supervised distill report.
     config.stages = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
     # Another workdir, whose encoder knn, probe and finetune use instead.
     config.pretrained = ""
 
-    # Pretraining.
-    config.batch_size = 256  # images; each gives two views
+    config.batch_size = 256  # images of a pretraining step; each gives two views
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
-    config.epochs = 100
+    config.epochs = 100  # of pretraining
     config.max_steps = 0  # ends each training stage early; schedules stay. 0: off
     # float32 | bfloat16 | float16 (with a dynamic loss scale): of the encoder.
     # Parameters, BatchNorm statistics, head and loss stay float32.
@@ -85,11 +97,11 @@ def get_config() -> Any:
     config.eval_batch_size = 500  # images per forward pass of an evaluation
     config.tensorboard = False  # write TensorBoard events beside metrics.jsonl
 
+    # The method and its own options; unset: the default in methods/NAME.py, where their
+    # meaning is explained. One that the method does not take is refused.
     config.method = ConfigDict()
     # simclr | moco | byol | the path of a .py file (CONTRIBUTING.md).
     config.method.name = "simclr"
-    # Each method's own options; unset: the default in methods/NAME.py, where their
-    # meaning is explained. One that the method does not take is refused.
     config.method.temperature = placeholder(float)  # simclr 0.5, moco 0.2
     # Of the target: moco 0.999, byol 0.996, simclr with a memory 0.999.
     config.method.momentum = placeholder(float)
@@ -103,6 +115,7 @@ def get_config() -> Any:
     config.method.bank_momentum = placeholder(float)  # moco, memory_bank: 0.5
     config.method.target_init = placeholder(str)  # byol: online | random
 
+    # The ResNet.
     config.encoder = ConfigDict()
     config.encoder.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
     config.encoder.width = 1.0  # times 64 channels in the first stage
@@ -113,10 +126,11 @@ def get_config() -> Any:
     # encoders.INITS.
     config.encoder.init_scheme = "simclr"
 
+    # The head behind h, whose output z the loss sees.
     config.projector = ConfigDict()
-    config.projector.layers = 2
+    config.projector.layers = 2  # Dense layers; 0: no head, z is h
     config.projector.hidden = placeholder(int)  # unset: the width of h
-    config.projector.dim = 128
+    config.projector.dim = 128  # the width of z
     config.projector.activation = "relu"  # relu | tanh | leaky_relu | gelu
     config.projector.norm = True  # BatchNorm after every layer
     config.projector.last_norm = True  # ... the last included
@@ -125,24 +139,24 @@ def get_config() -> Any:
     config.predictor = ConfigDict()
     config.predictor.hidden = placeholder(int)  # unset: 4096
 
+    # Of pretraining.
     config.optimizer = optimizer()
 
+    # Of pretraining.
     config.augment = views()
     # An asymmetric second view: what is unset equals the first view's.
-    second: Any = ConfigDict()
-    for name, value in config.augment.items():
-        if name != "size":
-            setattr(second, name, placeholder(type(value)))
-    config.augment.second = second
+    config.augment.second = second_view()
 
+    # The images and labels.
     config.data = ConfigDict()
-    # A TFDS name | npz (a file of arrays) | mnist5k (inside a package, see demo).
+    # A TFDS name | npz (a file of arrays) | folder (of image files) | mnist5k (inside a
+    # package, see demo).
     config.data.name = "cifar10"
     config.data.path = ""  # the file for npz, the folder for folder
     config.data.data_dir = ""  # TFDS's folder; "": its default
     config.data.download = False  # let TFDS fetch what is missing
-    config.data.train_split = "train"
-    config.data.test_split = "test"
+    config.data.train_split = "train"  # what is trained on
+    config.data.test_split = "test"  # what every accuracy is of
     config.data.pretrain_split = ""  # where it differs from train_split (STL-10)
     config.data.limit = 0  # only the first n pretraining images; 0: all
     # Side in pixels at which images are stored once decoded; 0: as they come.
@@ -159,8 +173,8 @@ def get_config() -> Any:
     config.probe.features = "h"
     config.probe.target = False  # also the target (moco, byol, simclr's memory)
     config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
-    config.probe.epochs = 100
-    config.probe.batch_size = 256
+    config.probe.epochs = 100  # passes over the labelled images
+    config.probe.batch_size = 256  # features of a step
     config.probe.optimizer = optimizer(lr=1e-2, schedule="cosine")
 
     # Fine-tuning of the whole network, against the same from scratch.
@@ -171,8 +185,8 @@ def get_config() -> Any:
     # (imagenet_subsets): these images' labels, and label_fraction is not used. "": none
     config.finetune.label_file = ""
     config.finetune.from_layer = 0  # head layers kept below the classifier; 0: h
-    config.finetune.epochs = 60
-    config.finetune.batch_size = 256
+    config.finetune.epochs = 60  # passes over the labelled images
+    config.finetune.batch_size = 256  # images of a step
     config.finetune.optimizer = optimizer(schedule="cosine")
     # What training from scratch needs is rarely what fine-tuning does: a rate of its
     # own for the baseline; unset: the same.
@@ -181,8 +195,8 @@ def get_config() -> Any:
 
     # The same network trained on all labels.
     config.supervised = ConfigDict()
-    config.supervised.epochs = 100
-    config.supervised.batch_size = 256
+    config.supervised.epochs = 100  # passes over the labelled images
+    config.supervised.batch_size = 256  # images of a step
     config.supervised.optimizer = optimizer(schedule="cosine")
     config.supervised.augment = crop_and_flip()
 
@@ -194,30 +208,32 @@ def get_config() -> Any:
     config.distill.teacher_stage = "finetune"
     # The student; unset: as the section encoder.
     config.distill.encoder = ConfigDict()
-    config.distill.encoder.depth = placeholder(int)
-    config.distill.encoder.width = placeholder(float)
-    config.distill.encoder.sk = placeholder(bool)
+    config.distill.encoder.depth = placeholder(int)  # as encoder.depth
+    config.distill.encoder.width = placeholder(float)  # as encoder.width
+    config.distill.encoder.sk = placeholder(bool)  # as encoder.sk
     # Of both networks' logits; the paper: 0.1 where they are of one size, 1 where the
     # student is smaller.
     config.distill.temperature = 1.0
     # w in (1 - w) distillation + w cross-entropy on finetune's labels (equation 3).
     config.distill.label_weight = 0.0
     config.distill.label_batch_size = 64  # labelled images added to a batch, if w > 0
-    config.distill.epochs = 100
+    config.distill.epochs = 100  # passes over the unlabelled images
     config.distill.batch_size = 256  # unlabelled images
     config.distill.optimizer = optimizer(schedule="cosine")
     config.distill.augment = crop_and_flip()
 
+    # The vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
     config.knn = ConfigDict()
-    config.knn.k = 200  # neighbours (Wu et al. 2018, arXiv 1805.01978)
-    config.knn.temperature = 0.1
+    config.knn.k = 200  # neighbours
+    config.knn.temperature = 0.1  # a neighbour at cosine c has the weight exp(c / T)
 
+    # What an interrupted run continues from.
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 500  # and at the end of every stage
-    config.checkpoint.keep = 2
+    config.checkpoint.keep = 2  # newest checkpoints of a stage
 
-    # Published figures to print beside ours: row -> top-1, top-3 in percent.
+    # Published figures to print next to ours.
     config.published = ConfigDict()
-    config.published.source = ""
-    config.published.rows = ()
+    config.published.source = ""  # who published them, on what
+    config.published.rows = ()  # (row of the report, top-1, top-3 in percent or None)
     return config

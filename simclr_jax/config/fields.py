@@ -3,17 +3,34 @@
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from simclr_jax.config import defaults
+from simclr_jax.errors import RequestError
 
 # A ConfigDict. `validate` checks its fields at run time; to a type checker each of them
 # could be anything that a ConfigDict holds.
 Config = Any
+
+# What other projects call a field.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "base_lr": "lr",
+    "wd": "weight_decay",
+    "warmup": "warmup_epochs",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "num_epochs": "epochs",
+    "steps": "max_steps",
+    "temp": "temperature",
+    "tau": "temperature",
+    "dataset": "name",
+}
 
 
 def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -31,13 +48,56 @@ def every_field() -> Mapping[str, Any]:
     return MappingProxyType(dict(flatten(defaults.get_config())))
 
 
+@cache
+def every_type() -> Mapping[str, type]:
+    """The type of each field: `{"optimizer.lr": float, ...}`."""
+    config, types = defaults.get_config(), {}
+    for path in every_field():
+        *sections, leaf = path.split(".")
+        types[path] = reduce(getitem, sections, config).get_type(leaf)
+    return MappingProxyType(types)
+
+
+def check_paths(config: Config) -> None:
+    """Raises RequestError unless `config` has every field there is and no other."""
+    fields, given = every_field(), dict(flatten(config))
+    for path in given:
+        # A recipe may set options of a method that the defaults know nothing of.
+        if path not in fields and not path.startswith("method."):
+            raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
+    for path in fields:
+        if path not in given:
+            raise RequestError(
+                f"config.{path}: the recipe lacks this field; start it from "
+                "configs.common.get_config()"
+            )
+
+
+def nearest(path: str, paths: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The field that was probably meant by `path`; "" if none is near.
+
+    One of the same name in another section, the nearest section first, or one of a
+    similar name.
+
+    Args:
+      cutoff: how similar another name must be, up to 1 for the same.
+    """
+    found = list(paths)
+    sections = path.split(".")
+    leaf = _SYNONYMS.get(sections.pop(), path.rpartition(".")[2])
+
+    def distance(field: str) -> tuple[int, int]:
+        return len({*sections} - {*field.split(".")}), len(field)
+
+    same = [field for field in found if field.rpartition(".")[2] == leaf]
+    close = difflib.get_close_matches(path, found, n=1, cutoff=cutoff)
+    return min(same, key=distance, default="") or next(iter(close), "")
+
+
 def similar(path: str, paths: Iterable[str]) -> str:
     """`; did you mean ...?` for a field that isn't there, "" if nothing is near."""
-    leaf = path.rsplit(".", 1)[-1]
-    others = [other for other in paths if other != path]
-    same = [other for other in others if other.rsplit(".", 1)[-1] == leaf]
-    near = same or difflib.get_close_matches(path, others, n=1)
-    return f"; did you mean {min(near, key=len)}?" if near else ""
+    near = nearest(path, [other for other in paths if other != path])
+    return f"; did you mean {near}?" if near else ""
 
 
 def method_options(config: Config) -> dict[str, Any]:

@@ -13,6 +13,7 @@ class Stage(NamedTuple):
 
     Attributes:
       name: as in `config.stages`; launch.py runs them in that order.
+      about: what it does, in a line of `--help`.
       stream: the number of its keys' stream (`stream`); None: it draws nothing.
       makes: "encoder" if it trains what others need, else "".
       needs: "encoder", the newest pretraining checkpoint; "teacher", the newest
@@ -25,6 +26,7 @@ class Stage(NamedTuple):
     """
 
     name: str
+    about: str
     stream: int | None = None
     makes: Literal["", "encoder"] = ""
     needs: Literal["", "encoder", "teacher"] = ""
@@ -39,13 +41,44 @@ class Stage(NamedTuple):
 
 
 _RECORDS = (
-    Stage("pretrain", 3, makes="encoder"),
-    Stage("knn", needs="encoder", labels="all"),
-    Stage("probe", 4, needs="encoder", labels="probe"),
-    Stage("finetune", 5, needs="encoder", labels="finetune", teaches="pretrained"),
-    Stage("supervised", 6, labels="all", teaches="random_init"),
-    Stage("distill", 8, needs="teacher", labels="finetune", teaches="student"),
-    Stage("report", 7, records=False),
+    Stage("pretrain", "train the encoder without labels", 3, makes="encoder"),
+    Stage(
+        "knn",
+        "classify test images by their nearest training images",
+        needs="encoder",
+        labels="all",
+    ),
+    Stage(
+        "probe",
+        "train a linear classifier on the frozen features",
+        4,
+        needs="encoder",
+        labels="probe",
+    ),
+    Stage(
+        "finetune",
+        "train the whole network on a few labels, and the same from scratch",
+        5,
+        needs="encoder",
+        labels="finetune",
+        teaches="pretrained",
+    ),
+    Stage(
+        "supervised",
+        "train the same network on all labels",
+        6,
+        labels="all",
+        teaches="random_init",
+    ),
+    Stage(
+        "distill",
+        "train a student on what the fine-tuned network says of all images",
+        8,
+        needs="teacher",
+        labels="finetune",
+        teaches="student",
+    ),
+    Stage("report", "write report.html", 7, records=False),
 )
 STAGES = {stage.name: stage for stage in _RECORDS}
 

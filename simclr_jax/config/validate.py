@@ -6,7 +6,6 @@ at once is here. A message names the field, the value and what would be accepted
 
 import json
 import math
-from collections.abc import Container
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,10 +14,10 @@ from simclr_jax import heads, methods
 from simclr_jax.config import defaults
 from simclr_jax.config.fields import (
     Config,
+    check_paths,
     every_field,
     flatten,
     method_options,
-    similar,
     to_json,
 )
 from simclr_jax.config.rules import RULES
@@ -43,18 +42,8 @@ _FREE = (
 
 def validate(config: Config) -> None:
     """Raises RequestError, naming the field, unless `config` can be run."""
+    check_paths(config)
     fields = every_field()
-    given = [path for path, _ in flatten(config)]
-    for path in given:
-        # A recipe may set options of a method that the defaults know nothing of.
-        if path not in fields and not path.startswith("method."):
-            raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
-    for path in fields:
-        if path not in given:
-            raise RequestError(
-                f"config.{path}: the recipe lacks this field; start it from "
-                "configs.common.get_config()"
-            )
     for path, value in flatten(config):
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
@@ -71,31 +60,6 @@ def validate(config: Config) -> None:
             raise RequestError(f"config.{path}: {value!r} is not {accepted}")
     _validate_method(config)
     _validate_together(config)
-
-
-def leave_recipes_method(config: Config, recipes: str, given: Container[str]) -> None:
-    """Unsets what a recipe chose for its own method, once another one is asked for.
-
-    `config.method.temperature` of a SimCLR recipe says nothing about MoCo: the other
-    method has its own defaults. What is itself on the command line stays, to be used or
-    refused. So does everything if the command line names the recipe's own method.
-
-    Args:
-      recipes: the name of the recipe's own method.
-      given: the fields on the command line, as "method.name".
-    """
-    name = config.method.name
-    if name == recipes:
-        return
-    try:
-        predictor = methods.has_predictor(name)
-    except ValueError:
-        return  # no such method; `validate` says so
-    for option in method_options(config):
-        if f"method.{option}" not in given:
-            config.method[option] = None
-    if not predictor and "predictor.hidden" not in given:
-        config.predictor.hidden = None
 
 
 def _validate_method(config: Config) -> None:

@@ -53,16 +53,10 @@ def knn(
       Wu et al., Unsupervised feature learning via non-parametric instance
       discrimination, 2018, section 3.4 (with k 200, temperature 0.07).
     """
-    if (
-        queries.ndim != 2
-        or bank.ndim != 2
-        or queries.shape[1] != bank.shape[1]
-        or labels.shape != bank.shape[:1]
-    ):
-        raise ValueError(
-            "need queries [M, D], bank [N, D], labels [N]: "
-            f"{queries.shape}, {bank.shape}, {labels.shape}"
-        )
+    matching = queries.ndim == bank.ndim == 2 and queries.shape[1] == bank.shape[1]
+    if not matching or labels.shape != bank.shape[:1]:
+        shapes = f"{queries.shape}, {bank.shape}, {labels.shape}"
+        raise ValueError(f"need queries [M, D], bank [N, D], labels [N]: {shapes}")
     labelled = labelled_rows(np.asarray(labels), num_classes)
     if not labelled.all():
         bank, labels = bank[labelled], labels[labelled]

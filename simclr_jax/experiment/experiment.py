@@ -1,4 +1,5 @@
-"""One run of a recipe: the config turned into data, method, optimizers and keys.
+"""One run of a recipe: its workdir, its images, its networks as they start and as they
+were pretrained.
 
 The stages ask an `Experiment` for what they need; below the stages nobody sees the
 config.
@@ -13,28 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simclr_jax import augment, checkpoint, data, methods
-from simclr_jax import evaluation as evaluate
+from simclr_jax import augment, checkpoint, data, evaluation, methods
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
-from simclr_jax.config.validate import Config, method_options
 from simclr_jax.encoders import ResNet
-from simclr_jax.experiment import restore as restored
-from simclr_jax.experiment.images import Images, pretraining_images
-from simclr_jax.experiment.preflight import check_batch
+from simclr_jax.experiment import build, restore
+from simclr_jax.experiment.images import Images
 from simclr_jax.experiment.workdir import Workdir
-from simclr_jax.heads import Predictor, Projector
+from simclr_jax.heads import Projector
 from simclr_jax.signals import check_stop
-from simclr_jax.training import loss_scale
-from simclr_jax.training import optimizers as optim
-from simclr_jax.training.loop import Plan
-
-
-def view(fields: Config, second: Config | None = None) -> augment.View:
-    """The augmentation of a config section; what `second` sets replaces it."""
-    chosen = {name: fields[name] for name in augment.View._fields}
-    if second is not None:
-        chosen |= {k: v for k, v in second.items() if v is not None}
-    return augment.View(**chosen)
+from simclr_jax.training import Plan
 
 
 class Experiment:
@@ -43,52 +32,22 @@ class Experiment:
     def __init__(self, config: Config, workdir: Workdir, info: data.Info):
         self.config, self.workdir, self._info = config, workdir, info
 
-    # Keys and plans ---------------------------------------------------------
+    # Keys, plans and optimizers: see `build` ---------------------------------
 
     def key(self, purpose: str) -> jax.Array:
-        """The key of a stage (see `stages.stream`); its steps fold their number in."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), stream(purpose))
+        return build.key(self.config, purpose)
 
-    def order(self, stage: str) -> tuple[int, ...]:
-        """The seed of a stage's data order."""
-        return (self.config.seed, stream("data"), stream(stage))
-
-    def _section(self, stage: str) -> Config:
-        return self.config if stage == "pretrain" else self.config[stage]
+    def order(self, purpose: str) -> tuple[int, ...]:
+        """The seed that shuffles a stage's images."""
+        return (self.config.seed, stream("data"), stream(purpose))
 
     def plan(self, stage: str, num_examples: int) -> tuple[Plan, int]:
-        """`(plan, total steps)` for the stage's epochs over `num_examples`."""
-        check_batch(self.config, stage, num_examples)
-        section = self._section(stage)
-        per_epoch = num_examples // section.batch_size
-        total = per_epoch * section.epochs
-        limit = self.config.max_steps
-        plan = Plan(
-            last_step=min(total, limit) if limit else total,
-            steps_per_epoch=per_epoch,
-            batch_size=section.batch_size,
-            log_every=self.config.log_every,
-            save_every=self.config.checkpoint.every_steps,
-        )
-        return plan, total
+        return build.plan(self.config, stage, num_examples)
 
     def optimizer(
         self, stage: str, plan: Plan, total: int, lr: float | None = None
     ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        """The stage's optimizer and schedule; `lr` replaces its learning rate."""
-        fields = dict(self._section(stage).optimizer)
-        fields |= {} if lr is None else {"lr": lr}
-        warmup = round(fields.pop("warmup_epochs") * plan.steps_per_epoch)
-        tx, schedule = optim.make(
-            batch_size=plan.batch_size,
-            warmup_steps=warmup,
-            total_steps=total,
-            **fields,
-        )
-        # The probe trains on features, which are float32.
-        if self.config.precision == "float16" and stage != "probe":
-            tx = loss_scale.dynamic(tx)
-        return tx, schedule
+        return build.optimizer(self.config, stage, plan, total, lr)
 
     # Data -------------------------------------------------------------------
 
@@ -100,26 +59,17 @@ class Experiment:
     def views(self) -> tuple[augment.View, augment.View]:
         """How the two views of an image are drawn in pretraining."""
         fields = self.config.augment
-        return view(fields), view(fields, fields.second)
+        return build.view(fields), build.view(fields, fields.second)
 
-    # The network ------------------------------------------------------------
+    def blank(self, size: int) -> jax.Array:
+        """Two images of nothing, for shapes."""
+        return jnp.zeros([2, size, size, self._info.image_shape[-1]])
+
+    # Networks ---------------------------------------------------------------
 
     @cached_property
     def encoder(self) -> ResNet:
-        return self.resnet(self.config.encoder)
-
-    def resnet(self, fields: Any) -> ResNet:
-        """The network of a section like `config.encoder`, at this run's precision."""
-        precision = jnp.dtype(self.config.precision)
-        return ResNet(**fields, dtype=precision, remat=self.config.remat)
-
-    @property
-    def student_fields(self) -> dict[str, Any]:
-        """The student's `encoder` section: what `distill.encoder` leaves open is this
-        run's encoder's."""
-        changed = self.config.distill.encoder.items()
-        own = {name: value for name, value in changed if value is not None}
-        return dict(self.config.encoder) | own
+        return build.resnet(self.config, self.config.encoder)
 
     @cached_property
     def projector(self) -> Projector:
@@ -127,32 +77,19 @@ class Experiment:
 
     @cached_property
     def method(self) -> methods.Method:
-        name, hidden = self.config.method.name, self.config.predictor.hidden
-        return methods.make(
-            name,
-            self.encoder,
-            projector=self.projector,
-            predictor=Predictor(hidden=hidden) if hidden else None,
-            microbatch=self.config.microbatch or None,
-            num_examples=pretraining_images(self.config, self._info),
-            **method_options(self.config),
-        )
+        return build.method(self.config, self._info)
 
     def init(self) -> tuple[Any, Any]:
         """The method's `(params, model_state)` at step 0; jit it."""
         return self.method.init(self.key("init"), self.blank(self.config.augment.size))
-
-    def blank(self, size: int) -> jax.Array:
-        """Two images of nothing, for shapes."""
-        return jnp.zeros([2, size, size, self._info.image_shape[-1]])
 
     @cached_property
     def random_init(self) -> tuple[Any, Any]:
         return jax.jit(self.init)()
 
     @cached_property
-    def _restored(self) -> restored.Restored:
-        return restored.read(self.config, self.workdir.path)
+    def _restored(self) -> restore.Restored:
+        return restore.read(self.config, self.workdir.path)
 
     @cached_property
     def pretrained(self) -> tuple[int, Any, Any]:
@@ -162,8 +99,10 @@ class Experiment:
 
     @cached_property
     def target(self) -> tuple[int, Any, Any]:
-        """The same of the target network."""
+        """The same of the target network, a moving average of the trained one."""
         return self._restored.target(jax.eval_shape(self.init))
+
+    # Checkpoints ------------------------------------------------------------
 
     def meta(self, source_step: int) -> dict[str, Any]:
         """What a checkpoint says of itself: the network, and the pretraining step
@@ -180,6 +119,14 @@ class Experiment:
 
     # Evaluation -------------------------------------------------------------
 
+    def features(
+        self, params: Any, model_state: Any, source: data.Source, levels=None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
+        embed = partial(self._embed, params, model_state)
+        features = evaluation.extract(embed, self.ordered(source), levels)
+        return features, source.labels
+
     @cached_property
     def _embed(self) -> Callable:
         def embed(params, model_state, batch):
@@ -192,14 +139,6 @@ class Experiment:
     def test_view(self, images: jax.Array, size: int) -> jax.Array:
         """uint8 images as the network sees them outside of training."""
         return augment.center(augment.to_float(images), size=size)
-
-    def features(
-        self, params: Any, model_state: Any, source: data.Source, levels=None
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
-        embed = partial(self._embed, params, model_state)
-        features = evaluate.extract(embed, self.ordered(source), levels)
-        return features, source.labels
 
     def ordered(self, source: data.Source) -> Iterator[dict]:
         """Batches once through; a signal to stop is heard between two."""

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from simclr_jax import data
-from simclr_jax.config.validate import Config
+from simclr_jax.config.fields import Config
 from simclr_jax.data import label_file
 from simclr_jax.errors import RequestError
 

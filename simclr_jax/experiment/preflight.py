@@ -1,4 +1,4 @@
-"""What only the data or a checkpoint can tell about a request, before it starts.
+"""Checks a run against its data and checkpoints before anything is computed or written.
 
 Reads sizes and file headers, no images, and writes nothing.
 """
@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 from simclr_jax import checkpoint, data
+from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having
-from simclr_jax.config.validate import Config, flatten
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import check_split, limited, stored_shape

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from simclr_jax import checkpoint
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES
-from simclr_jax.config.validate import Config
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.workdir import pretraining_folder, teacher_folder
@@ -72,17 +72,23 @@ def _network(abstract: tuple[Any, Any], params: Any, stats: Any) -> tuple[Any, A
 
 
 def matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
-    """`stored[name]` if it has the shapes of `abstract`, else a RequestError."""
+    """`stored[name]` if it has the shapes of `abstract`, else a RequestError.
+
+    Args:
+      name: at first a section of the recipe, "encoder" or "projector".
+      where: the names that led here.
+    """
     where = f"{where}.{name}".lstrip(".")
+    field = f"config.{where.partition('.')[0]}"
     if isinstance(abstract, dict):
         stored = stored.get(name, {})  # Orbax leaves out what is empty
         return {key: matching(abstract[key], stored, key, where) for key in abstract}
     if name not in stored:
-        raise RequestError(f"config.encoder: the checkpoint has no {where}")
+        raise RequestError(f"{field}: the checkpoint has no {where}")
     stored = stored[name]
     if abstract.shape != stored.shape:
         raise RequestError(
-            f"config.encoder: {where} is {stored.shape} in the checkpoint, "
+            f"{field}: {where} is {stored.shape} in the checkpoint, "
             f"{abstract.shape} in the recipe"
         )
     return jnp.asarray(stored)

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,9 @@ from typing import Any, Self
 
 import jax
 
-from simclr_jax.config import validate as config_lib
+from simclr_jax.config.fields import Config, to_json
 from simclr_jax.config.stages import STAGES
-from simclr_jax.config.validate import Config
+from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import tensorboard as events
 
@@ -40,7 +41,7 @@ def check(path: str | os.PathLike, config: Config) -> None:
     recipe = path / "config.json"
     if recipe.exists() and _begun(path):
         made_by = _read(recipe, "--workdir", "take another --workdir")
-        config_lib.same_recipe(made_by, config, str(path))
+        same_recipe(made_by, config, str(path))
     results(path)
 
 
@@ -128,7 +129,7 @@ class Workdir:
             check(path, config)
             if not _begun(path):  # nothing to continue: what was recorded starts again
                 (path / "metrics.jsonl").unlink(missing_ok=True)
-            _replace(path / "config.json", config_lib.to_json(config))
+            _replace(path / "config.json", to_json(config))
         except (OSError, RequestError):
             self._lock.close()
             raise
@@ -228,8 +229,8 @@ def _named(path: Path) -> Iterator[None]:
 def _provenance(config: Config) -> dict[str, Any]:
     device = jax.devices()[0]
     return {
-        "config": json.loads(config_lib.to_json(config)),
-        "command": " ".join(sys.argv),
+        "config": json.loads(to_json(config)),
+        "command": shlex.join(["python", *sys.argv]),
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},

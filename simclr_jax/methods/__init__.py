@@ -21,11 +21,27 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 
 from simclr_jax.heads import Projector
+from simclr_jax.losses import contrastive_accuracy, l2_normalize
+
+__all__ = [
+    "Method",
+    "defaults",
+    "embedding_metrics",
+    "embedding_std",
+    "has_predictor",
+    "make",
+    "names",
+    "problem",
+]
 
 # What make() offers to every method; a method names those it wants.
 _STRUCTURE = ("projector", "predictor", "microbatch", "num_examples")
+
+# The accuracy of so many pairs costs next to nothing in a training step.
+_ACCURACY_PAIRS = 1024
 
 
 class Method(NamedTuple):
@@ -53,8 +69,8 @@ class Method(NamedTuple):
 
 def names() -> tuple[str, ...]:
     """The methods found in this folder, sorted."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in files if not name.startswith("_")))
 
 
 def _module(name: str) -> ModuleType:
@@ -109,17 +125,18 @@ def has_predictor(name: str) -> bool:
 def problem(
     name: str, batch_size: int, microbatch: int | None, **options: Any
 ) -> tuple[str, str] | None:
-    """What does not fit together in a request, before anything is made.
+    """Checks that the batch and the options fit together, before anything is made.
 
-    A method's file says so in a function `problem(batch_size, microbatch, **options)`
-    of its own; it may do without.
+    A method checks its own in a function `problem(batch_size, microbatch, **options)`
+    of its file. A method without one accepts everything.
 
     Args:
       name, microbatch, **options: as for `make`; an option left out has its default.
       batch_size: images in a batch.
 
     Returns:
-      `(field of the recipe, why and what would fit)`, or None.
+      The first thing that does not fit, as `(field of the recipe, why and what would
+      fit)`; None if all fits.
     """
     judge = getattr(_module(name), "problem", None)
     return judge and judge(batch_size, microbatch, **(defaults(name) | options))
@@ -155,10 +172,10 @@ def make(
       TypeError: an option the method does not take; the message lists its own.
     """
     factory = _factory(name)
-    known = defaults(name)
+    accepted = defaults(name)
     for option in options:
-        if option not in known:
-            takes = ", ".join(known) or "none"
+        if option not in accepted:
+            takes = ", ".join(accepted) or "none"
             raise TypeError(f"{name} takes no option {option!r}; it takes: {takes}")
     offered = {
         "projector": Projector() if projector is None else projector,
@@ -171,3 +188,34 @@ def make(
         raise TypeError(f"{name} has no predictor")
     structure = {key: value for key, value in offered.items() if key in wanted}
     return factory(encoder, **structure, **options)
+
+
+def embedding_metrics(z_a: jax.Array, z_b: jax.Array) -> dict[str, jax.Array]:
+    """Metrics that show whether the embeddings learn or collapse.
+
+    Args:
+      z_a: [B, D], projections of the first views.
+      z_b: [B, D], of the second views.
+
+    Returns:
+      `contrastive_accuracy` among at most 1,024 pairs, and `embedding_std` of z_a.
+    """
+    few = slice(None, _ACCURACY_PAIRS)
+    return {
+        "contrastive_accuracy": contrastive_accuracy(z_a[few], z_b[few]),
+        "embedding_std": embedding_std(z_a),
+    }
+
+
+def embedding_std(z: jax.Array) -> jax.Array:
+    """The standard deviation over the batch of normalised embeddings, times sqrt(D).
+
+    Args:
+      z: [B, D].
+
+    Returns:
+      [], the mean over dimensions, without gradient: 1 when the embeddings fill the
+      sphere evenly, 0 when they have collapsed to a point.
+    """
+    z = l2_normalize(jax.lax.stop_gradient(z))
+    return z.std(0).mean() * z.shape[-1] ** 0.5

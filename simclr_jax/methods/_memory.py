@@ -1,79 +1,90 @@
-"""A memory of negatives: the keys that a slowly moving copy of the network gave to the
-last batches (MoCo's queue; SimCLRv2's memory). What it adds to model_state:
-
-    {"target": {"params", "batch_stats"}, "queue": [K, D], "cursor": []}
-
-The queue is a ring of normalised keys; the cursor is where the next are written.
-`_network.follow` moves the target.
-"""
+"""A memory of negatives: MoCo's queue, which is SimCLRv2's memory too."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from simclr_jax.losses import l2_normalize
+from simclr_jax.networks import update_target
 
-
-def start(
-    key: jax.Array, params: Any, batch_stats: Any, size: int, dim: int
-) -> dict[str, Any]:
-    """At first the target is a copy of the network and the queue is random."""
-    return {
-        "target": {"params": params, "batch_stats": batch_stats},
-        "queue": random_rows(key, size, dim),
-        "cursor": jnp.zeros((), jnp.int32),
-    }
+# (params, batch_stats) -> ([(h [B, F], z [B, D]) of each view], new batch_stats)
+Encode = Callable[[Any, Any], tuple[list[Any], Any]]
 
 
 def random_rows(key: jax.Array, count: int, dim: int) -> jax.Array:
-    """[count, dim], uniform on the sphere: what a memory holds before it has seen."""
+    """[count, dim], uniform on the sphere: what a memory holds at first."""
     return l2_normalize(jax.random.normal(key, (count, dim)))
 
 
-def remember(
-    model_state: dict[str, Any],
-    encode: Callable[[Any, Any], tuple[list[Any], Any]],
-) -> tuple[list[jax.Array], dict[str, Any]]:
-    """The target's keys of a batch take the place of the oldest in the queue.
+@dataclass(frozen=True)
+class Queue:
+    """The last keys that a target network gave: a slow copy of the trained network.
 
-    This step's negatives are the queue before that, `model_state["queue"]`.
+    It adds to model_state
 
-    Args:
-      encode: `(params, batch_stats) -> ([(h, z) of each view], new batch_stats)`.
+        {"target": {"params", "batch_stats"}, "queue": [K, D], "cursor": []}
 
-    Returns:
-      `([keys [B, D] of each view], the new target, queue and cursor)`, no gradient.
+    The queue is a ring of normalised keys; the next are written at the cursor.
+
+    Attributes:
+      size: K; the keys of a batch must divide it.
+      momentum: of the target's moving average, in each step.
     """
-    target, queue = model_state["target"], model_state["queue"]
-    outputs, stats = encode(target["params"], target["batch_stats"])
-    keys = [jax.lax.stop_gradient(z) for _, z in outputs]
-    rows, cursor = l2_normalize(jnp.concatenate(keys)), model_state["cursor"]
-    written = jax.lax.dynamic_update_slice(
-        queue, rows, (cursor, jnp.zeros_like(cursor))
-    )
-    return keys, {
-        "target": target | {"batch_stats": stats},
-        "queue": written,
-        "cursor": (cursor + len(rows)) % len(queue),
-    }
+
+    size: int
+    momentum: float
+
+    def start(
+        self, key: jax.Array, params: Any, batch_stats: Any, dim: int
+    ) -> dict[str, Any]:
+        """What model_state begins with: a copy of the network and random keys."""
+        return {
+            "target": {"params": params, "batch_stats": batch_stats},
+            "queue": random_rows(key, self.size, dim),
+            "cursor": jnp.zeros((), jnp.int32),
+        }
+
+    def enqueue(
+        self, model_state: dict[str, Any], encode: Encode
+    ) -> tuple[list[jax.Array], dict[str, Any]]:
+        """Writes the target's keys of a batch over the oldest in the queue.
+
+        The negatives of this step are the queue before that, `model_state["queue"]`.
+
+        Returns:
+          `([keys [B, D] of each view], new model_state)`, without gradient.
+        """
+        target, queue = model_state["target"], model_state["queue"]
+        outputs, stats = encode(target["params"], target["batch_stats"])
+        keys = [jax.lax.stop_gradient(z) for _, z in outputs]
+        rows, cursor = l2_normalize(jnp.concatenate(keys)), model_state["cursor"]
+        written = jax.lax.dynamic_update_slice(
+            queue, rows, (cursor, jnp.zeros_like(cursor))
+        )
+        return keys, model_state | {
+            "target": target | {"batch_stats": stats},
+            "queue": written,
+            "cursor": (cursor + len(rows)) % len(queue),
+        }
+
+    def follow(self, params: Any, model_state: Any) -> Any:
+        """Moves the target: done after a step, for the key forward of the next."""
+        return update_target(params, model_state, self.momentum)
 
 
-def problem(
-    field: str,
-    size: int,
-    batch_size: int,
-    *,
-    keys: int,
-    fits: Callable[[int], bool],
+def check_queue(
+    field: str, size: int, batch_size: int, *, keys: int, fits: Callable[[int], bool]
 ) -> tuple[str, str] | None:
-    """Why a batch cannot be enqueued, as a method's `problem` says it, or None.
+    """Checks that the keys of a batch divide the queue; see `methods.problem`.
 
     Args:
       field: what sets the queue's size.
+      size, batch_size: rows of the queue, images in a batch.
       keys: how many each image gives.
-      fits: whether a batch size would do otherwise, for the one to suggest.
+      fits: whether nothing else speaks against a batch size; the message suggests one.
     """
     if size % (keys * batch_size) == 0:
         return None

@@ -1,14 +1,24 @@
 """BYOL (Grill et al. 2020, arXiv 2006.07733): predict, from one view, how a slowly
 moving average of the same network sees the other view. No negatives."""
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from simclr_jax import losses
-from simclr_jax import networks as _network
 from simclr_jax.heads import Predictor
-from simclr_jax.methods import Method
+from simclr_jax.losses import byol_regression
+from simclr_jax.methods import Method, embedding_metrics
+from simclr_jax.microbatches import encode_views, in_groups
+from simclr_jax.networks import (
+    Network,
+    apply_module,
+    init_module,
+    update_target,
+    variables,
+)
 
 TARGET_INITS = ("online", "random")
 
@@ -48,72 +58,59 @@ def byol(
         raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
     if target_init not in TARGET_INITS:
         raise ValueError(f"target_init must be one of {TARGET_INITS}")
+    network = Network(encoder, projector)
     head = Predictor() if predictor is None else predictor
 
     def init(key, images):
         key_network, key_head, key_target = jax.random.split(key, 3)
-        params, batch_stats = _network.init(key_network, encoder, projector, images)
-        own = target_init == "random"
-        target, target_stats = (
-            _network.init(key_target, encoder, projector, images)
-            if own
-            else (params, batch_stats)
-        )
-        z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
-        variables = head.init(key_head, z, train=False)
-        params = params | {"predictor": variables["params"]}
-        batch_stats = batch_stats | {"predictor": variables.get("batch_stats", {})}
-        return params, {
-            "batch_stats": batch_stats,
-            "target": {"params": target, "batch_stats": target_stats},
-        }
+        params, batch_stats = network.init(key_network, images)
+        copied = target_init == "online"
+        own = (params, batch_stats) if copied else network.init(key_target, images)
+        target = dict(zip(("params", "batch_stats"), own, strict=True))
+        z = network.embed(params, batch_stats, images)["z"]
+        _, weights, stats = init_module(key_head, head, z)
+        params = params | {"predictor": weights}
+        batch_stats = batch_stats | {"predictor": stats}
+        return params, {"batch_stats": batch_stats, "target": target}
 
     def loss(params, model_state, key, views, index=None, features=False):
         del key, index  # nothing here is drawn, nothing is remembered
         target = model_state["target"]
 
-        def online(images, batch_stats):
-            (h, z), stats = _network.forward(
-                encoder, projector, params, batch_stats, images
-            )
-            prediction, stats["predictor"] = _network.run_part(
-                head, params, batch_stats, "predictor", z
-            )
-            return (h, z, prediction), stats
-
-        def average(images, batch_stats):
-            (_, z), stats = _network.forward(
-                encoder, projector, target["params"], batch_stats, images
-            )
-            return z, stats
+        def project(batch_stats, images):
+            (_, z), batch_stats = network.train(target["params"], batch_stats, images)
+            return z, batch_stats
 
         def encode(apply, batch_stats):
-            apply = _network.in_groups(apply, len(views))  # one for each view
-            return _network.encode(apply, views, batch_stats, microbatch=microbatch)
+            apply = in_groups(apply, len(views))  # one for each view
+            return encode_views(apply, batch_stats, views, microbatch=microbatch)
 
         ((h, z_a, p_a), (_, z_b, p_b)), batch_stats = encode(
-            online, model_state["batch_stats"]
+            partial(_predict, network, head, params), model_state["batch_stats"]
         )
-        (t_a, t_b), target_stats = encode(average, target["batch_stats"])
+        (t_a, t_b), target_stats = encode(project, target["batch_stats"])
         t_a, t_b = jax.lax.stop_gradient((t_a, t_b))
-        both = losses.byol_regression(p_a, t_b) + losses.byol_regression(p_b, t_a)
+        both = byol_regression(p_a, t_b) + byol_regression(p_b, t_a)
 
-        metrics = _network.gauges(z_a, z_b)
+        metrics = embedding_metrics(z_a, z_b)
         if features:
             metrics["h"] = jax.lax.stop_gradient(h)
-        new_state = {
-            "batch_stats": batch_stats,
-            "target": target | {"batch_stats": target_stats},
-        }
-        return both.mean(), (model_state | new_state, metrics)
+        target = target | {"batch_stats": target_stats}
+        new_state = model_state | {"batch_stats": batch_stats, "target": target}
+        return both.mean(), (new_state, metrics)
 
     def update(params, model_state, progress):
         tau = 1 - (1 - momentum) * (jnp.cos(jnp.pi * progress) + 1) / 2
-        return _network.follow(params, model_state, tau)
+        return update_target(params, model_state, tau)
 
-    def embed(params, model_state, images):
-        return _network.embed(
-            encoder, projector, params, model_state["batch_stats"], images
-        )
+    return Method(init, loss, update, network.embed_state)
 
-    return Method(init, loss, update, embed)
+
+def _predict(
+    network: Network, head: nn.Module, params: Any, batch_stats: Any, images: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], dict]:
+    """Training mode: `((h [B, F], z [B, D], prediction [B, D]), new batch_stats)`."""
+    (h, z), stats = network.train(params, batch_stats, images)
+    own = variables(params, batch_stats, "predictor")
+    prediction, stats["predictor"] = apply_module(head, own, z, train=True)
+    return (h, z, prediction), stats

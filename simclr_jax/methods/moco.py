@@ -5,6 +5,7 @@ v1 and v2 (arXiv 2003.04297) differ by fields: temperature 0.07 or 0.2, a linear
 (`Projector(layers=1, norm=False)`) or an MLP (`layers=2`), and the augmentation.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,13 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from simclr_jax import losses
-from simclr_jax import networks as _network
-from simclr_jax.methods import Method, _memory
+from simclr_jax.methods import Method, _keys, embedding_std
+from simclr_jax.microbatches import Apply, encode_views, in_groups
+from simclr_jax.networks import Network
 
-# Where the keys come from (figure 2 of the paper).
-MECHANISMS = ("queue", "end_to_end", "memory_bank")
+MECHANISMS = _keys.MECHANISMS
 
-_ACCURACY_QUERIES = 1024  # the gauge looks at so many
+_ACCURACY_QUERIES = 1024  # the accuracy of so many costs next to nothing
 
 
 def moco(
@@ -65,101 +66,59 @@ def moco(
         are added and the keys of both views enqueued. Not for a memory bank.
       bank_momentum: how much of a stored feature stays when its image is seen again.
     """
-    if mechanism not in MECHANISMS:
-        raise ValueError(f"mechanism must be one of {MECHANISMS}, got {mechanism!r}")
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
-    if not (0 <= momentum <= 1 and 0 <= bank_momentum <= 1):
-        raise ValueError("momentum and bank_momentum must be from 0 to 1")
-    if mechanism == "memory_bank" and num_examples is None:
-        raise ValueError("a memory_bank needs num_examples, the size of the data set")
+    network = Network(encoder, projector)
+    source = _keys.make(mechanism, queue_size, momentum, num_examples, bank_momentum)
+    options = {"mechanism": mechanism, "queue_size": queue_size}
+    options |= {"bn_groups": bn_groups, "symmetric": symmetric}
 
     def init(key, images):
         key_network, key_memory = jax.random.split(key)
-        params, batch_stats = _network.init(key_network, encoder, projector, images)
-        model_state: dict[str, Any] = {"batch_stats": batch_stats}
-        z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
-        if mechanism == "queue":
-            model_state |= _memory.start(
-                key_memory, params, batch_stats, queue_size, z.shape[1]
-            )
-        if mechanism == "memory_bank":
-            rows = num_examples or 0
-            model_state["bank"] = _memory.random_rows(key_memory, rows, z.shape[1])
-        return params, model_state
+        params, batch_stats = network.init(key_network, images)
+        z = jax.eval_shape(network.embed, params, batch_stats, images)["z"]
+        memory = source.start(key_memory, params, batch_stats, z.shape[1])
+        return params, {"batch_stats": batch_stats} | memory
 
     def encode(params, batch_stats, views, order=None):
-        def apply(images, batch_stats):
-            return _network.forward(encoder, projector, params, batch_stats, images)
-
+        apply = partial(network.train, params)
         return _encode(apply, batch_stats, views, order, microbatch, bn_groups)
 
     def loss(params, model_state, key, views, index=None, features=False):
-        size = len(views[0])
-        refused = problem(
-            size,
-            microbatch,
-            mechanism=mechanism,
-            queue_size=queue_size,
-            bn_groups=bn_groups,
-            symmetric=symmetric,
-        )
-        if refused:
+        if refused := problem(len(views[0]), microbatch, **options):
             raise ValueError(" ".join(refused))
         key_order, key_memory = jax.random.split(key)
-        order = jax.random.permutation(key_order, size) if shuffle else None
-        seen = tuple(views) if symmetric else (views[0],)
-        others = (views[1], views[0])[: len(seen)]
+        order = jax.random.permutation(key_order, len(views[0])) if shuffle else None
+        seen, others = (views, views[::-1]) if symmetric else (views[:1], views[1:])
 
-        outputs, stats = encode(params, model_state["batch_stats"], seen)
+        outputs, batch_stats = encode(params, model_state["batch_stats"], seen)
         queries = [z for _, z in outputs]
-        new_state = dict(model_state)
-        negatives = None
-        if mechanism == "end_to_end":
-            outputs_k, stats = encode(params, stats, others, order)
-            keys = [z for _, z in outputs_k]
-        elif mechanism == "memory_bank":
-            keys, negatives, new_state["bank"] = _recall(
-                key_memory,
-                model_state["bank"],
-                index,
-                queries[0],
-                queue_size,
-                bank_momentum,
-            )
-        else:
-            negatives = model_state["queue"]
-            keys, remembered = _memory.remember(
-                model_state, lambda params, stats: encode(params, stats, others, order)
-            )
-            new_state |= remembered
-        new_state["batch_stats"] = stats
-
-        pairs = list(zip(queries, keys, strict=True))
+        step = _keys.Step(
+            key_memory,
+            params,
+            model_state | {"batch_stats": batch_stats},
+            partial(encode, views=others, order=order),
+            queries[0],
+            index,
+        )
+        keys, negatives, new_state = source.keys(step)
         values = [
             losses.info_nce(query, match, negatives, temperature=temperature).mean()
-            for query, match in pairs
+            for query, match in zip(queries, keys, strict=True)
         ]
         metrics = {
-            "contrastive_accuracy": _accuracy(*pairs[0], negatives),
-            "embedding_std": _network.embedding_std(queries[0]),
+            "contrastive_accuracy": _accuracy(queries[0], keys[0], negatives),
+            "embedding_std": embedding_std(queries[0]),
         }
         if features:
             metrics["h"] = jax.lax.stop_gradient(outputs[0][0])
         return sum(values), (new_state, metrics)
 
     def update(params, model_state, progress):
-        """The key network follows: for the next step, as before its key forward."""
         del progress
-        queue = mechanism == "queue"
-        return _network.follow(params, model_state, momentum) if queue else model_state
+        return source.follow(params, model_state)
 
-    def embed(params, model_state, images):
-        return _network.embed(
-            encoder, projector, params, model_state["batch_stats"], images
-        )
-
-    return Method(init, loss, update, embed)
+    return Method(init, loss, update, network.embed_state)
 
 
 def problem(
@@ -172,9 +131,7 @@ def problem(
     symmetric: bool,
     **_: Any,
 ) -> tuple[str, str] | None:
-    """What does not fit together: `(field, why and what would)`, or None."""
-    if symmetric and mechanism == "memory_bank":
-        return "method.symmetric", "a memory_bank has one key for both views; set False"
+    """Checks that BatchNorm's groups and the keys fit; see `methods.problem`."""
 
     def fits_groups(batch: int) -> bool:
         return batch % bn_groups == 0 and batch // bn_groups >= 2
@@ -183,7 +140,7 @@ def problem(
         return (
             "method.bn_groups",
             f"the batch of {batch_size} can't be parted into {bn_groups} equal groups "
-            "of at least 2 images; change it or config.batch_size",
+            "of at least 2 images; change it or the batch size",
         )
     group = batch_size // bn_groups
     if microbatch and microbatch % group and group % microbatch:
@@ -192,20 +149,17 @@ def problem(
             f"{microbatch} images are no whole number of BatchNorm groups of {group} "
             f"(batch {batch_size} / method.bn_groups {bn_groups}), nor a part of one",
         )
-    if mechanism != "queue":
-        return None
-    keys = 2 if symmetric else 1  # of each image
-
-    def fits(batch: int) -> bool:
-        return fits_groups(batch) and batch % (microbatch or 1) == 0
-
-    return _memory.problem(
-        "method.queue_size", queue_size, batch_size, keys=keys, fits=fits
+    return _keys.check(
+        mechanism,
+        queue_size,
+        batch_size,
+        symmetric=symmetric,
+        fits=lambda batch: fits_groups(batch) and batch % (microbatch or 1) == 0,
     )
 
 
 def _encode(
-    apply: _network.Apply,
+    apply: Apply,
     batch_stats: Any,
     views: tuple[jax.Array, ...],
     order: jax.Array | None,
@@ -216,8 +170,8 @@ def _encode(
     if order is not None:
         views = tuple(view[order] for view in views)
     groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
-    outputs, batch_stats = _network.encode(
-        _network.in_groups(apply, groups), views, batch_stats, microbatch=microbatch
+    outputs, batch_stats = encode_views(
+        in_groups(apply, groups), batch_stats, views, microbatch=microbatch
     )
     if order is not None:
         back = jnp.argsort(order)
@@ -229,24 +183,6 @@ def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> int:
     """How many groups one forward pass has."""
     images = min(microbatch or batch_size, batch_size)
     return max(1, images * bn_groups // batch_size)
-
-
-def _recall(
-    key: jax.Array,
-    bank: jax.Array,
-    index: jax.Array | None,
-    query: jax.Array,
-    count: int,
-    momentum: float,
-) -> tuple[list[jax.Array], jax.Array, jax.Array]:
-    """`([keys], negatives, new bank)`: the images' own features, and `count` drawn."""
-    if index is None:
-        raise ValueError("a memory_bank needs the images' index")
-    keys = bank[index]
-    drawn = jax.random.randint(key, (count,), 0, len(bank))
-    fresh = losses.l2_normalize(jax.lax.stop_gradient(query))
-    blend = losses.l2_normalize(_network.average(keys, fresh, momentum))
-    return [keys], bank[drawn], bank.at[index].set(blend)
 
 
 def _accuracy(query: jax.Array, match: jax.Array, negatives: jax.Array | None):

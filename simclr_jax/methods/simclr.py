@@ -2,14 +2,16 @@
 from every other image of the batch. SimCLRv2 (arXiv 2006.10029) is the same loss
 behind a deeper projector (`Projector(layers=3)`), and optionally a memory."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from simclr_jax import losses
-from simclr_jax import networks as _network
-from simclr_jax.methods import Method, _memory
+from simclr_jax.methods import Method, _memory, embedding_metrics
+from simclr_jax.microbatches import encode_views
+from simclr_jax.networks import Network
 
 # Beyond so many similarities they are computed by blocks: the matrix of 8,192
 # embeddings and its gradient take half a gigabyte.
@@ -31,10 +33,7 @@ def simclr(
     """SimCLR: NT-Xent (equation 1) on the projections of two views.
 
     Both views pass the network in one batch of 2B, so BatchNorm normalises over
-    both, as in the paper's code. Metrics: `contrastive_accuracy` (among at most
-    1,024 pairs of the batch) and `embedding_std`, the spread of the normalised
-    embeddings per dimension times sqrt(D): 1 when they fill the sphere evenly,
-    0 when they have collapsed to a point.
+    both, as in the paper's code. Metrics: those of `methods.embedding_metrics`.
 
     With `memory`, SimCLRv2's (section 2; there 64K keys and a momentum of 0.999, for
     about 1 % more on ImageNet, published): a moving average of the network projects
@@ -51,23 +50,17 @@ def simclr(
         a batch, two for each image, must divide it.
       momentum: of the memory network's average, in each step.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    if memory < 0:
-        raise ValueError(f"memory must not be negative, got {memory}")
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
+    _check_options(temperature, memory, momentum)
+    network, queue = Network(encoder, projector), _memory.Queue(memory, momentum)
 
     def init(key, images):
-        params, batch_stats = _network.init(key, encoder, projector, images)
-        model_state: dict[str, Any] = {"batch_stats": batch_stats}
+        params, batch_stats = network.init(key, images)
+        model_state = {"batch_stats": batch_stats}
         if memory:
-            z = _network.embed(encoder, projector, params, batch_stats, images)["z"]
-            # A third key beside the network's two: its weights are as without memory.
+            z = jax.eval_shape(network.embed, params, batch_stats, images)["z"]
+            # A third key next to the network's two: its weights are as without memory.
             key_memory = jax.random.fold_in(key, 2)
-            model_state |= _memory.start(
-                key_memory, params, batch_stats, memory, z.shape[1]
-            )
+            model_state |= queue.start(key_memory, params, batch_stats, z.shape[1])
         return params, model_state
 
     def loss(params, model_state, key, views, index=None, features=False):
@@ -77,54 +70,59 @@ def simclr(
             raise ValueError(" ".join(refused))
 
         def encode(params, batch_stats):
-            def apply(images, batch_stats):
-                return _network.forward(encoder, projector, params, batch_stats, images)
-
-            return _network.encode(apply, views, batch_stats, microbatch=microbatch)
+            apply = partial(network.train, params)
+            return encode_views(apply, batch_stats, views, microbatch=microbatch)
 
         ((h, z_a), (_, z_b)), batch_stats = encode(params, model_state["batch_stats"])
         new_state = model_state | {"batch_stats": batch_stats}
-        negatives = None
         if memory:
-            negatives = model_state["queue"]
-            _, remembered = _memory.remember(model_state, encode)
-            new_state |= remembered
-        anchors = 2 * len(z_a)
-        blocks = anchors * (anchors + memory) > _BLOCKS_FROM
-        value = losses.nt_xent(
-            z_a,
-            z_b,
-            temperature=temperature,
-            block_size=_BLOCK_SIZE if blocks else None,
-            negatives=negatives,
-        ).mean()
-        metrics = _network.gauges(z_a, z_b)
+            _, new_state = queue.enqueue(new_state, encode)
+        value = _nt_xent(z_a, z_b, temperature, model_state.get("queue"))
+        metrics = embedding_metrics(z_a, z_b)
         if features:
             metrics["h"] = jax.lax.stop_gradient(h)
         return value, (new_state, metrics)
 
     def update(params, model_state, progress):
-        """The memory network follows, for the next step."""
         del progress
-        return _network.follow(params, model_state, momentum) if memory else model_state
+        return queue.follow(params, model_state) if memory else model_state
 
-    def embed(params, model_state, images):
-        return _network.embed(
-            encoder, projector, params, model_state["batch_stats"], images
-        )
+    return Method(init, loss, update, network.embed_state)
 
-    return Method(init, loss, update, embed)
+
+def _check_options(temperature: float, memory: int, momentum: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    if memory < 0:
+        raise ValueError(f"memory must not be negative, got {memory}")
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
+
+
+def _nt_xent(
+    z_a: jax.Array, z_b: jax.Array, temperature: float, negatives: jax.Array | None
+) -> jax.Array:
+    """The mean loss [], by blocks where the matrix of similarities would be large."""
+    anchors = 2 * len(z_a)
+    others = anchors + (0 if negatives is None else len(negatives))
+    return losses.nt_xent(
+        z_a,
+        z_b,
+        temperature=temperature,
+        block_size=_BLOCK_SIZE if anchors * others > _BLOCKS_FROM else None,
+        negatives=negatives,
+    ).mean()
 
 
 def problem(
     batch_size: int, microbatch: int | None, *, memory: int, momentum: float, **_: Any
 ) -> tuple[str, str] | None:
-    """What does not fit together: `(field, why and what would)`, or None."""
+    """Checks that the keys of a batch divide the memory; see `methods.problem`."""
     if not memory:
         if momentum == _MOMENTUM:
             return None
         return "method.momentum", "only a memory has one; set method.memory too"
-    return _memory.problem(
+    return _memory.check_queue(
         "method.memory",
         memory,
         batch_size,

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from simclr_jax.config.validate import Config, flatten
+from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.report import figures, html, images, table
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import of_own_pretraining
-from simclr_jax.config.validate import Config
 
 
 class Row(NamedTuple):

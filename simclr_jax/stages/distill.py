@@ -15,27 +15,31 @@ import optax
 
 from simclr_jax import augment, checkpoint, data, losses, methods
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment import build
+from simclr_jax.experiment.build import view
+from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.restore import no_teacher
 from simclr_jax.experiment.workdir import teacher_folder
 from simclr_jax.heads import Projector
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import classify, finetune
-from simclr_jax.stages.classify import Network
-from simclr_jax.training.loop import LossFn
+from simclr_jax.stages.classify import Start
+from simclr_jax.stages.fit import Training
+from simclr_jax.training import LossFn
 
 
 class Teacher(NamedTuple):
     """A classifier from a checkpoint, and where it came from."""
 
-    network: Network
+    network: ClassifierNetwork
     variables: tuple[Any, Any]  # params, model_state
     step: int  # of its own training
     source_step: int  # of the pretraining it came from
 
 
 def make_loss(
-    student: Network,
-    teacher: Network,
+    student: ClassifierNetwork,
+    teacher: ClassifierNetwork,
     augmentation: augment.View,
     size: int,
     *,
@@ -85,19 +89,20 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     """The student taught, beside its teacher and beside itself on the labels alone."""
     config = experiment.config.distill
     teacher = _teacher(experiment)
-    encoder = experiment.student_fields
+    encoder = build.student_fields(experiment.config)
     classes = teacher.network.num_classes
-    student = Network(experiment.resnet(encoder), Projector(layers=0), 0, classes)
+    student_encoder = build.resnet(experiment.config, encoder)
+    student = ClassifierNetwork(
+        Network(student_encoder, Projector(layers=0)), 0, classes
+    )
     size, source = config.augment.size, experiment.images.unlabelled
     # The student is an encoder and a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
     meta = {"encoder": encoder, "projector": projector}
-    taught = classify.train(
-        experiment,
+    training = Training(
         "distill",
         "student",
-        student,
-        _random_init(experiment, encoder),
+        init_args=_random_init(experiment, encoder),
         loss_fn=make_loss(
             student,
             teacher.network,
@@ -110,16 +115,20 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         num_examples=source.num_examples,
         meta=meta | {"source_step": teacher.source_step, "teacher_step": teacher.step},
     )
+    taught = classify.train(experiment, student, training)
+    start = Start(
+        _random_init(experiment, encoder),
+        meta | {"source_step": 0},
+        experiment.config.finetune.scratch_lr,
+    )
     alone = finetune.train_on_labels(
         experiment,
         "distill",
         "random_init",
         student,
-        _random_init(experiment, encoder),
+        start,
         experiment.images.labelled("finetune"),
-        meta | {"source_step": 0},
         section="finetune",
-        lr=experiment.config.finetune.scratch_lr,
     )
     theirs = classify.score(experiment, teacher.network, *teacher.variables, size)
     return {
@@ -139,9 +148,9 @@ def _teacher(experiment: Experiment) -> Teacher:
     if restored is None:
         raise RequestError(no_teacher(experiment.config, folder))
     step, items, meta = restored
-    network = Network(
-        experiment.resnet(meta["encoder"]),
-        Projector(**meta["projector"]),
+    teacher_encoder = build.resnet(experiment.config, meta["encoder"])
+    network = ClassifierNetwork(
+        Network(teacher_encoder, Projector(**meta["projector"])),
         meta["from_layer"],
         meta["num_classes"],
     )
@@ -151,7 +160,9 @@ def _teacher(experiment: Experiment) -> Teacher:
 
 def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, Any]:
     method = methods.make(
-        "simclr", experiment.resnet(encoder), projector=Projector(layers=0)
+        "simclr",
+        build.resnet(experiment.config, encoder),
+        projector=Projector(layers=0),
     )
     size = experiment.config.distill.augment.size
     init = jax.jit(lambda: method.init(experiment.key("init"), experiment.blank(size)))

@@ -11,13 +11,18 @@ from typing import Any
 import optax
 
 from simclr_jax import augment, data
-from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment.build import view
+from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import classify
-from simclr_jax.stages.classify import Network
-from simclr_jax.training.loop import LossFn
+from simclr_jax.stages.classify import Start
+from simclr_jax.stages.fit import Training
+from simclr_jax.training import LossFn
 
 
-def make_loss(network: Network, augmentation: augment.View, size: int) -> LossFn:
+def make_loss(
+    network: ClassifierNetwork, augmentation: augment.View, size: int
+) -> LossFn:
     """Cross-entropy of one augmented view per image."""
 
     def loss_fn(params, model_state, key, batch):
@@ -32,55 +37,57 @@ def make_loss(network: Network, augmentation: augment.View, size: int) -> LossFn
 
 def finetune(experiment: Experiment) -> dict[str, Any]:
     """On a part of the labels: pretrained against trained from scratch."""
-    config = experiment.config.finetune
+    config, images = experiment.config.finetune, experiment.images
     step, params, model_state = experiment.pretrained
-    source = experiment.images.labelled("finetune")
-    network = Network(
-        experiment.encoder, experiment.projector, config.from_layer, source.num_classes
+    source = images.labelled("finetune")
+    network = ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector),
+        config.from_layer,
+        source.num_classes,
     )
-
-    def score(variant, source_step, start, lr=None):
-        meta = experiment.meta(source_step)
-        return train_on_labels(
-            experiment, "finetune", variant, network, start, source, meta, lr=lr
-        )
-
-    return {
-        "pretrained": score("pretrained", step, (params, model_state)),
-        "random_init": score(
-            "random_init", 0, experiment.random_init, config.scratch_lr
+    starts = {
+        "pretrained": Start((params, model_state), experiment.meta(step)),
+        "random_init": Start(
+            experiment.random_init, experiment.meta(0), config.scratch_lr
         ),
-        "label_fraction": experiment.images.label_fraction("finetune"),
-        "step": step,
     }
+    scores = {
+        variant: train_on_labels(
+            experiment, "finetune", variant, network, start, source
+        )
+        for variant, start in starts.items()
+    }
+    fraction = images.label_fraction("finetune")
+    return scores | {"label_fraction": fraction, "step": step}
 
 
 def train_on_labels(
     experiment: Experiment,
     stage: str,
     variant: str,
-    network: Network,
-    start: tuple[Any, Any],
+    network: ClassifierNetwork,
+    start: Start,
     source: data.Source,
-    meta: dict[str, Any],
     *,
     section: str = "",
-    lr: float | None = None,
 ) -> dict[str, float]:
-    """Cross-entropy on every image of `source`; see `classify.train`."""
+    """Cross-entropy on every image of `source`; returns the accuracies.
+
+    Args:
+      section: of the recipe, with epochs, optimizer, augmentation; "": the stage's.
+    """
     fields = experiment.config[section or stage]
-    return classify.train(
-        experiment,
+    training = Training(
         stage,
         variant,
-        network,
-        start,
+        init_args=start.variables,
         loss_fn=make_loss(network, view(fields.augment), fields.augment.size),
         batches=lambda done: source.batches(
             fields.batch_size, seed=experiment.order(stage), start=done
         ),
         num_examples=source.num_examples,
-        meta=meta,
+        meta=start.meta,
         section=section,
-        lr=lr,
+        lr=start.lr,
     )
+    return classify.train(experiment, network, training)

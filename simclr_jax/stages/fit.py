@@ -1,19 +1,22 @@
-"""Trains one variant of a stage: what all stages share around `train.run`."""
+"""Trains one variant of a stage: what all stages share around the training loop.
+
+A stage describes its training in a `Training`; `fit` derives the rest from the run.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from simclr_jax import checkpoint
-from simclr_jax.experiment.workdir import Workdir
-from simclr_jax.training.loop import (
+from simclr_jax import checkpoint, data
+from simclr_jax.config.stages import STAGES
+from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.training import (
+    Hooks,
     LossFn,
-    Plan,
     TrainState,
     init_state,
     make_step,
@@ -24,47 +27,68 @@ from simclr_jax.training.progress import Progress
 _ITEMS = ("params", "model_state", "opt_state")
 
 
-def fit(
-    workdir: Workdir,
-    stage: str,
-    variant: str,
-    *,
-    init: Callable[..., tuple[Any, Any]],
-    loss_fn: LossFn,
-    tx: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    key: jax.Array,
-    batches: Callable[[int], Iterator],
-    plan: Plan,
-    keep: int,
-    meta: dict[str, Any],
-    after: Callable | None = None,
-    evaluate: Callable[[TrainState, int], None] | None = None,
-    watch: Callable[[dict[str, float]], str | None] = lambda values: None,
-    init_args: tuple[Any, ...] = (),
-) -> tuple[TrainState, float]:
-    """Trains one variant of a stage: from its newest checkpoint, or from `init`.
+class Training(NamedTuple):
+    """What differs between one training and another.
 
-    Args:
-      init: `(*init_args) -> (params, model_state)`, jitted here.
-      batches: `step -> iterator` that starts after that many steps.
-      keep: checkpoints kept.
-      meta: stored with every checkpoint.
+    Attributes:
+      stage, variant: where its checkpoints and metrics go; a stage's only training has
+        the variant "".
+      loss_fn: see `make_step`.
+      batches: `step -> iterator` of what loss_fn takes, after that many steps.
+      num_examples: images in an epoch.
+      meta: stored with every checkpoint. A variant that came from another
+        "source_step" of pretraining, or "teacher_step", is begun anew.
+      section: of the recipe, with epochs, batch size and optimizer; "": the stage's.
+      lr: replaces the section's learning rate.
+      init: `(*init_args) -> (params, model_state)`, jitted; the default returns
+        init_args, which are then the two.
+      init_args: arrays.
+      update: `(params, model_state, progress []) -> model_state`, after each step;
+        progress runs to 1.
+      evaluate: `state -> scores`, recorded every `evaluate_every_epochs` (0: never).
       watch: sees each recorded step's values; what it says is shown as a warning.
+    """
+
+    stage: str
+    variant: str
+    loss_fn: LossFn
+    batches: Callable[[int], Iterator]
+    num_examples: int
+    meta: dict[str, Any]
+    section: str = ""
+    lr: float | None = None
+    init: Callable[..., Any] = lambda *args: args
+    init_args: tuple[Any, ...] = ()
+    update: Callable[[Any, Any, jax.Array], Any] | None = None
+    evaluate: Callable[[TrainState], dict[str, float]] | None = None
+    evaluate_every_epochs: int = 0
+    watch: Callable[[dict[str, float]], str | None] = lambda values: None
+
+
+def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
+    """Trains one variant of a stage: from its newest checkpoint, or from `init`.
 
     Returns:
       `(state, seconds)`: seconds of training, earlier runs of it included.
     """
-    directory = workdir.checkpoints(stage, variant)
+    stage, variant, workdir = training.stage, training.variant, experiment.workdir
+    if not STAGES[stage].makes:  # what makes the encoder comes from nothing
+        experiment.forget_if_stale(stage, variant, training.meta)
+    section = training.section or stage
+    plan, total = experiment.plan(section, training.num_examples)
+    evaluate_every = training.evaluate_every_epochs * plan.steps_per_epoch
+    plan = plan._replace(evaluate_every=evaluate_every)
+    tx, schedule = experiment.optimizer(section, plan, total, training.lr)
 
     # Copies: an output that is merely an input would be the caller's own buffer,
     # and the first step donates it.
     @jax.jit
     def start_from(*args: Any) -> TrainState:
-        params, model_state = jax.tree.map(jnp.copy, init(*args))
+        params, model_state = jax.tree.map(jnp.copy, training.init(*args))
         return init_state(params, model_state, tx)
 
-    state, seconds = _restore(directory, partial(start_from, *init_args))
+    directory = workdir.checkpoints(stage, variant)
+    state, seconds = _restore(directory, partial(start_from, *training.init_args))
     start = int(state.step)
     workdir.cut_metrics(stage, variant, step=start)
     progress = Progress(
@@ -78,9 +102,37 @@ def fit(
         silent=start >= plan.last_step,
     )
 
+    def after(params: Any, model_state: Any, step: jax.Array) -> Any:
+        if training.update is None:
+            return model_state
+        return training.update(params, model_state, step / total)
+
+    state = run(
+        make_step(training.loss_fn, tx, after, prepare=data.take),
+        state,
+        experiment.key(stage),
+        training.batches(start),
+        plan,
+        _hooks(experiment, training, progress, plan.steps_per_epoch, schedule),
+    )
+    progress.close()
+    return state, progress.seconds() if start < plan.last_step else seconds
+
+
+def _hooks(
+    experiment: Experiment,
+    training: Training,
+    progress: Progress,
+    steps_per_epoch: int,
+    schedule: Callable[[Any], Any],
+) -> Hooks:
+    """Records in metrics.jsonl, saves checkpoints, and evaluates."""
+    stage, variant, workdir = training.stage, training.variant, experiment.workdir
+    evaluate_state = training.evaluate
+
     def record(step: int, **values: float) -> None:
         workdir.record(stage, variant, step, **values)
-        warning = watch(values)
+        warning = training.watch(values)
         if warning:
             progress.warn(f"step {step}: {warning}")
 
@@ -90,33 +142,31 @@ def fit(
             counters = {"step": state.step, "skipped": state.skipped}
             items = {name: getattr(state, name) for name in _ITEMS}
             checkpoint.save(
-                directory,
+                workdir.checkpoints(stage, variant),
                 int(state.step),
                 items | {"counters": counters},
-                meta | {"seconds": progress.seconds()},
-                keep=keep,
+                training.meta | {"seconds": progress.seconds()},
+                keep=experiment.config.checkpoint.keep,
             )
 
-    on_record = {
+    def evaluate(state: TrainState, step: int) -> None:
+        assert evaluate_state is not None
+        scores = evaluate_state(state)
+        workdir.record(stage, variant, step, epoch=step / steps_per_epoch, **scores)
+
+    on_record = {  # an evaluation has no loss
         line["step"]
         for line in workdir.metrics()
-        if (line["stage"], line["variant"]) == (stage, variant) and "knn_top1" in line
+        if (line["stage"], line["variant"]) == (stage, variant) and "loss" not in line
     }
-    state = run(
-        make_step(loss_fn, tx, after),
-        state,
-        key,
-        batches(start),
-        plan,
+    return Hooks(
         record=record,
         save=save,
         progress=progress,
         schedule=schedule,
-        evaluate=evaluate,
+        evaluate=evaluate if evaluate_state else None,
         evaluated=on_record.__contains__,
     )
-    progress.close()
-    return state, progress.seconds() if start < plan.last_step else seconds
 
 
 def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
@@ -131,26 +181,28 @@ def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
     return TrainState(**found, **counters), meta["seconds"]
 
 
-def train_quietly(
-    init: Callable[[], tuple[Any, Any]],
-    loss_fn: LossFn,
-    tx: optax.GradientTransformation,
-    key: jax.Array,
-    batches: Callable[[int], Iterator],
-    plan: Plan,
-) -> Any:
-    """Trains to the end of `plan`, records and saves nothing; returns params."""
-    state = jax.jit(lambda: init_state(*init(), tx))()
-    quiet = plan._replace(log_every=plan.last_step, save_every=plan.last_step)
-    state = run(
-        make_step(loss_fn, tx),
-        state,
-        key,
-        batches(0),
-        quiet,
+def fit_quietly(experiment: Experiment, training: Training) -> Any:
+    """Trains from `init` to the end, records and saves nothing; returns params."""
+    section = training.section or training.stage
+    plan, total = experiment.plan(section, training.num_examples)
+    tx, _ = experiment.optimizer(section, plan, total, training.lr)
+
+    def start() -> TrainState:
+        params, model_state = training.init(*training.init_args)
+        return init_state(params, model_state, tx)
+
+    hooks = Hooks(
         record=lambda step, **values: None,
         save=lambda state: None,
         progress=Progress("", 0, plan.last_step, 1, 1, 0.0, silent=True),
         schedule=lambda step: 0.0,
+    )
+    state = run(
+        make_step(training.loss_fn, tx, prepare=data.take),
+        jax.jit(start)(),
+        experiment.key(training.stage),
+        training.batches(0),
+        plan._replace(log_every=plan.last_step, save_every=plan.last_step),
+        hooks,
     )
     return state.params

@@ -7,9 +7,7 @@ import numpy as np
 
 from simclr_jax import evaluation
 from simclr_jax.experiment.experiment import Experiment
-
-# Every level's features [N, D], and the labels [N].
-Features = tuple[dict[str, np.ndarray], np.ndarray]
+from simclr_jax.stages.linear import Features
 
 
 def knn(experiment: Experiment) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier
 from simclr_jax.stages import probe
-from simclr_jax.stages.fit import fit
-from simclr_jax.training.loop import LossFn, TrainState
+from simclr_jax.stages.fit import Training, fit
+from simclr_jax.training import LossFn
 
 
 def make_loss(
@@ -104,11 +104,6 @@ def check_method(experiment: Experiment) -> None:
 def pretrain(experiment: Experiment) -> dict[str, Any]:
     """Runs or continues pretraining; returns results.json's `pretrain`."""
     config, source = experiment.config, experiment.images.unlabelled
-    plan, total = experiment.plan("pretrain", source.num_examples)
-    plan = plan._replace(
-        evaluate_every=config.probe.every_epochs * plan.steps_per_epoch
-    )
-    tx, schedule = experiment.optimizer("pretrain", plan, total)
     method = experiment.method
     online = _trains_probe(experiment)
     num_classes = source.num_classes if online else 0
@@ -122,35 +117,30 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
             params = params | {"online_probe": head["params"]}
         return params, model_state
 
-    def after(params, model_state, step):
-        return method.update(params, model_state, step / total)
-
-    def evaluate(state: TrainState, step: int) -> None:
-        scores = probe.glance(experiment, state.params, state.model_state)
-        experiment.workdir.record(
-            "pretrain", "", step, epoch=step / plan.steps_per_epoch, **scores
-        )
-
-    state, seconds = fit(
-        experiment.workdir,
+    training = Training(
         "pretrain",
         "",
         init=init,
         loss_fn=make_loss(method, experiment.views, size, num_classes),
-        tx=tx,
-        schedule=schedule,
-        key=experiment.key("pretrain"),
         batches=lambda start: source.batches(
-            plan.batch_size, seed=experiment.order("pretrain"), start=start
+            config.batch_size, seed=experiment.order("pretrain"), start=start
         ),
-        plan=plan,
-        keep=config.checkpoint.keep,
+        num_examples=source.num_examples,
         meta=experiment.meta(0),
-        after=after,
-        evaluate=evaluate,
+        update=method.update,
+        evaluate=lambda state: probe.glance(
+            experiment, state.params, state.model_state
+        ),
+        evaluate_every_epochs=config.probe.every_epochs,
         watch=collapse_watch(config.warn_below_std),
     )
-    step = int(state.step)
+    state, seconds = fit(experiment, training)
+    return _result(experiment, int(state.step), seconds)
+
+
+def _result(experiment: Experiment, step: int, seconds: float) -> dict[str, Any]:
+    num_examples = experiment.images.unlabelled.num_examples
+    plan, _ = experiment.plan("pretrain", num_examples)
     lines = [
         line
         for line in experiment.workdir.metrics()

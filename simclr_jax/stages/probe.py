@@ -1,83 +1,15 @@
 """Stage `probe`: what frozen features are worth to a linear classifier.
 
-The linear probe is a multinomial logistic regression on standardised features. The
-features of the labelled images are computed once, in inference mode; the classifiers
-of all levels (h, head_1, ..., z) then train together in one step, each on its own
-level, so that one run compares them under one protocol.
+The features of the labelled images are computed once, in inference mode; then
+`linear.py` trains the classifiers of all levels together.
 """
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-
-from simclr_jax import data
-from simclr_jax import evaluation as evaluate
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import knn
-from simclr_jax.stages.fit import fit, train_quietly
-
-
-def loss_fn(params, model_state, key, batch):
-    """Sum over levels of the mean cross-entropy: no level's gradient sees another's."""
-    del key
-    losses = {
-        level: optax.softmax_cross_entropy_with_integer_labels(
-            _logits(params[level], batch[level]), batch["label"]
-        ).mean()
-        for level in params
-    }
-    metrics = {f"loss_{level}": loss for level, loss in losses.items()}
-    return jnp.stack([*losses.values()]).sum(), (model_state, metrics)
-
-
-def _logits(params: dict[str, jax.Array], features: jax.Array) -> jax.Array:
-    return features @ params["kernel"] + params["bias"][None]
-
-
-class _Fit:
-    """Features ready to be probed: standardised by the labelled training images."""
-
-    def __init__(self, experiment: Experiment, train: knn.Features, test: knn.Features):
-        features, self.labels = train
-        test_features, self.test_labels = test
-        self.train, self.test = {}, {}
-        for level in features:
-            scaled = evaluate.standardize(features[level], test_features[level])
-            self.train[level], self.test[level] = scaled
-        self.num_classes = experiment.images.train.num_classes
-        self.plan, total = experiment.plan("probe", len(self.labels))
-        self.tx, self.schedule = experiment.optimizer("probe", self.plan, total)
-        self.order = experiment.order("probe")
-
-    def init(self):
-        """Zero classifiers: a convex problem needs no random start."""
-        params = {
-            level: {
-                "kernel": jnp.zeros([x.shape[1], self.num_classes]),
-                "bias": jnp.zeros([self.num_classes]),
-            }
-            for level, x in self.train.items()
-        }
-        return params, {}
-
-    def batches(self, start: int):
-        dataset = {k: jnp.asarray(v) for k, v in self.train.items()}
-        dataset["label"] = jnp.asarray(self.labels)
-        indices = data.shuffled(
-            len(self.labels), self.plan.batch_size, seed=self.order, start=start
-        )
-        return ({"index": index, "dataset": dataset} for index in indices)
-
-    def scores(self, params: Any) -> dict[str, dict[str, float]]:
-        known = self.test_labels >= 0
-        logits = {k: _logits(params[k], jnp.asarray(x)) for k, x in self.test.items()}
-        return {
-            level: evaluate.accuracies(np.asarray(x)[known], self.test_labels[known])
-            for level, x in logits.items()
-        }
+from simclr_jax.stages.fit import Training, fit, fit_quietly
+from simclr_jax.stages.linear import Features, LinearProbe, loss_fn
 
 
 def probe(experiment: Experiment) -> dict[str, Any]:
@@ -104,49 +36,48 @@ def probe(experiment: Experiment) -> dict[str, Any]:
 
 
 def _probe(experiment: Experiment, variant: str, step: int, params, model_state):
-    meta = experiment.meta(step)
-    experiment.forget_if_stale("probe", variant, meta)
     labelled = experiment.images.labelled("probe")
-    fitted = _Fit(
-        experiment,
+    linear = LinearProbe(
         experiment.features(params, model_state, labelled),
         experiment.features(params, model_state, experiment.images.test),
+        experiment.images.train.num_classes,
     )
-    state, _ = fit(
-        experiment.workdir,
+    made = training(experiment, linear, variant, experiment.meta(step))
+    state, _ = fit(experiment, made)
+    return linear.scores(state.params)
+
+
+def training(
+    experiment: Experiment, linear: LinearProbe, variant: str, meta: dict[str, Any]
+) -> Training:
+    """How the recipe trains the classifiers."""
+    return Training(
         "probe",
         variant,
-        init=fitted.init,
+        init=linear.init,
         loss_fn=loss_fn,
-        tx=fitted.tx,
-        schedule=fitted.schedule,
-        key=experiment.key("probe"),
-        batches=fitted.batches,
-        plan=fitted.plan,
-        keep=experiment.config.checkpoint.keep,
+        batches=lambda start: linear.batches(
+            experiment.config.probe.batch_size,
+            seed=experiment.order("probe"),
+            start=start,
+        ),
+        num_examples=linear.num_examples,
         meta=meta,
     )
-    return fitted.scores(state.params)
 
 
 def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, float]:
     """kNN and probe on h in the middle of pretraining; leaves nothing on disk."""
-    bank = experiment.features(params, model_state, experiment.images.train, ("h",))
-    test = experiment.features(params, model_state, experiment.images.test, ("h",))
+    images = experiment.images
+    bank = experiment.features(params, model_state, images.train, ("h",))
+    test = experiment.features(params, model_state, images.test, ("h",))
+    chosen = images.labelled_indices("probe")
     features, labels = bank
-    chosen = experiment.images.labelled_indices("probe")
-    fitted = _Fit(experiment, ({"h": features["h"][chosen]}, labels[chosen]), test)
-    params = train_quietly(
-        fitted.init,
-        loss_fn,
-        fitted.tx,
-        experiment.key("probe"),
-        fitted.batches,
-        fitted.plan,
-    )
-    top = fitted.scores(params)["h"]
+    labelled: Features = {"h": features["h"][chosen]}, labels[chosen]
+    linear = LinearProbe(labelled, test, images.train.num_classes)
+    top = linear.scores(fit_quietly(experiment, training(experiment, linear, "", {})))
     return {
         "knn_top1": knn.accuracy(experiment, bank, test),
-        "probe_top1": top["top1"],
-        "probe_top3": top["top3"],
+        "probe_top1": top["h"]["top1"],
+        "probe_top3": top["h"]["top3"],
     }

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from simclr_jax import data
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds
-from simclr_jax.config.validate import Config
 from simclr_jax.experiment import preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images

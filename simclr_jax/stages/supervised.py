@@ -8,23 +8,20 @@ from typing import Any
 import numpy as np
 
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.stages.classify import Network
+from simclr_jax.networks import ClassifierNetwork, Network
+from simclr_jax.stages.classify import Start
 from simclr_jax.stages.finetune import train_on_labels
 
 
 def supervised(experiment: Experiment) -> dict[str, Any]:
     """Trains or continues the network; returns results.json's `supervised`."""
-    known = np.flatnonzero(experiment.images.train.labels >= 0)
-    source = experiment.images.train.subset(known)
-    network = Network(
-        experiment.encoder, experiment.projector, 0, experiment.images.train.num_classes
+    images = experiment.images
+    source = images.train.subset(np.flatnonzero(images.train.labels >= 0))
+    network = ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector), 0, images.train.num_classes
     )
-    return train_on_labels(
-        experiment,
-        "supervised",
-        "random_init",
-        network,
-        experiment.random_init,
-        source,
-        experiment.meta(0),
-    ) | {"step": 0}
+    start = Start(experiment.random_init, experiment.meta(0))
+    scores = train_on_labels(
+        experiment, "supervised", "random_init", network, start, source
+    )
+    return scores | {"step": 0}

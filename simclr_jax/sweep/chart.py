@@ -11,7 +11,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from simclr_jax.config.validate import Config, flatten, similar
+from simclr_jax.config.fields import Config, flatten, similar
 from simclr_jax.errors import RequestError
 from simclr_jax.sweep.table import Line, Table
 

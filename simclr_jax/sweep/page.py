@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simclr_jax.config.validate import Config, flatten
+from simclr_jax.config.fields import Config, flatten
 from simclr_jax.report import figures, html
 from simclr_jax.report.html import section
 from simclr_jax.sweep import chart as sweep_chart

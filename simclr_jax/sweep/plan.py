@@ -30,11 +30,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simclr_jax.config import validate as config_lib
-from simclr_jax.config.fields import every_field
+from simclr_jax.config.fields import Config, every_field, flatten, similar
 from simclr_jax.config.rules import RULES
 from simclr_jax.config.stages import STAGES
-from simclr_jax.config.validate import Config
+from simclr_jax.config.validate import validate
 from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
@@ -198,12 +197,12 @@ def points(
 def _with(config: Config, fields: dict[str, Any], row: str) -> Config:
     """A copy of `config` with a row's changes."""
     changed = copy.deepcopy(config)
-    paths = [path for path, _ in config_lib.flatten(config)]
+    paths = [path for path, _ in flatten(config)]
     for path, value in fields.items():
         if path == "seed":
             raise RequestError(f"--sweep: row {row!r}: config.seed: set by --seeds")
         if path not in paths:
-            hint = config_lib.similar(path, paths)
+            hint = similar(path, paths)
             raise RequestError(
                 f"--sweep: row {row!r}: config.{path}: no such field{hint}"
             )
@@ -253,7 +252,7 @@ def check(
             if point.row in seen:  # its seeds differ in nothing that is checked
                 continue
             seen.add(point.row)
-            config_lib.validate(point.config)
+            validate(point.config)
             if to_run:
                 _check_run(sweep, point)
         except RequestError as error:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simclr_jax.config import validate as config_lib
 from simclr_jax.config.stages import having, holds, of_own_pretraining
+from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
@@ -29,7 +29,7 @@ def results(point: Point) -> dict[str, Any] | None:
             f"--workdir: {point.path}/results.json does not say what was run; delete "
             "it, and the sweep runs the point again"
         )
-    config_lib.same_recipe(found["config"], point.config, str(point.path))
+    same_recipe(found["config"], point.config, str(point.path))
     newest = found.get("pretrain", {}).get("step")
     for stage in set(point.config.stages) & having(records=True):
         own = of_own_pretraining(stage, point.config)

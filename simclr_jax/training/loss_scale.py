@@ -1,10 +1,10 @@
 """Dynamic loss scaling, which keeps float16's small gradients from becoming zero.
 
 float16 has nothing between 0 and 6e-8. The loss is multiplied by a scale before it is
-differentiated and the gradients divided by it (Micikevicius et al. 2018, arXiv
-1710.03740, section 3.2). The scale doubles after a period without overflow and halves
-at each: the step that overflowed is left out. It lives in the optimizer's state, so
-that a checkpoint has it.
+differentiated, and the gradients are divided by it (Micikevicius et al. 2018, arXiv
+1710.03740, section 3.2). The scale doubles after a period without overflow. A step
+whose gradients overflow changes no parameter and halves the scale. The scale is part of
+the optimizer's state, so a checkpoint holds it.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ _PERIOD = 2000  # steps
 
 
 class DynamicState(NamedTuple):
-    """An optimizer's state beside its loss scale.
+    """An optimizer's state together with its loss scale.
 
     Attributes:
       inner: the optimizer's own state.
@@ -33,9 +33,14 @@ class DynamicState(NamedTuple):
 
 
 def dynamic(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`tx` with a loss scale in its state; `train.make_step` applies and adjusts it.
+    """Adds a loss scale to an optimizer's state; `make_step` applies and adjusts it.
 
-    Its `update` takes gradients that are no longer scaled.
+    Args:
+      tx: the optimizer.
+
+    Returns:
+      A transformation with a `DynamicState`; `update` takes gradients that have been
+      divided by the scale.
     """
 
     def init(params):
@@ -50,14 +55,14 @@ def dynamic(tx: optax.GradientTransformation) -> optax.GradientTransformation:
 
 
 def current(opt_state: Any) -> jax.Array:
-    """The scale in force, float32 []: 1 for an optimizer without one."""
+    """The scale in an optimizer's state, float32 []; 1 where there is none."""
     if isinstance(opt_state, DynamicState):
         return opt_state.scale
     return jnp.ones((), jnp.float32)
 
 
 def adjust(state: DynamicState, finite: jax.Array) -> DynamicState:
-    """The state after a step whose gradients were all finite, or not (bool [])."""
+    """The state after a step; `finite` (bool []): all its gradients were finite."""
     steps = jnp.where(finite, state.finite_steps + 1, 0)
     grow = steps >= _PERIOD
     factor = jnp.where(finite, jnp.where(grow, 2.0, 1.0), 0.5)

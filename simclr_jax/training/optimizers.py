@@ -112,10 +112,8 @@ def make_schedule(
     _check_name("lr_scaling", lr_scaling, LR_SCALINGS)
     _check_name("schedule", schedule, SCHEDULES)
     if min(warmup_steps, total_steps) < 0:
-        raise ValueError(
-            f"warmup_steps and total_steps must not be negative, "
-            f"got {warmup_steps} and {total_steps}"
-        )
+        got = f"got {warmup_steps} and {total_steps}"
+        raise ValueError(f"warmup_steps and total_steps must not be negative, {got}")
     factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
     peak = lr * factors[lr_scaling]
 

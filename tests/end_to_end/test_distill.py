@@ -15,13 +15,13 @@ from tiny_runs import refuse
 
 from configs import common
 from simclr_jax import augment, checkpoint, methods
+from simclr_jax import training as train
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.experiment.workdir import checkpoints as workdir_checkpoints
 from simclr_jax.heads import Projector
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import distill
-from simclr_jax.stages.classify import Network
-from simclr_jax.training import loop as train
 
 KEY = jax.random.key(0)
 WHOLE = augment.View(
@@ -36,8 +36,8 @@ def made(features: int, seed: int, projector=NO_HEAD, from_layer=0):
     method = methods.make("simclr", encoder, projector=projector)
     key = jax.random.key(seed)
     blank = jnp.zeros((2, 16, 16, 3))
-    network = Network(encoder, projector, from_layer, 4)
-    params, state = network.start(*method.init(key, blank), key, blank)
+    network = ClassifierNetwork(Network(encoder, projector), from_layer, 4)
+    params, state = network.init(key, *method.init(key, blank), blank)
     width = params["classifier"]["dense"]["kernel"].shape
     params["classifier"]["dense"]["kernel"] = jax.random.normal(key, width)
     images = jax.random.uniform(key, (8, 16, 16, 3))
@@ -145,9 +145,9 @@ def test_the_step_lowers_for_cuda(dtype):
     def network(width):
         encoder = ResNet(depth=18, width=width, stem="cifar", dtype=dtype)
         method = methods.make("simclr", encoder, projector=NO_HEAD)
-        made = Network(encoder, NO_HEAD, 0, 10)
+        made = ClassifierNetwork(Network(encoder, NO_HEAD), 0, 10)
         blank = jnp.zeros((2, 16, 16, 3))
-        return made, lambda: made.start(*method.init(KEY, blank), KEY, blank)
+        return made, lambda: made.init(KEY, *method.init(KEY, blank), blank)
 
     (student, start), (teacher, teacher_start) = network(0.0625), network(0.125)
     tx = optax.adam(1e-3)

@@ -77,3 +77,10 @@ def test_a_python_newer_than_tensorflow_is_refused(
         assert len(said) == 1
         assert "3.11 to 3.13" in said[0]
         assert f"this is {version[0]}.{version[1]}" in said[0]
+
+
+def test_the_first_line_says_what_is_made(make):
+    """Not the recipe with the message for a Python without venv."""
+    done = make((3, 12, 0), ".venv/bin/python")
+    assert done.stdout.splitlines()[0].startswith("making .venv with ")
+    assert "missing" not in done.stdout

@@ -12,18 +12,20 @@ from tiny_tfds import write_tfds
 
 from configs import common
 from simclr_jax import augment, data
-from simclr_jax.config import validate as config_lib
+from simclr_jax import training as train
 from simclr_jax.config.command_line import parse
+from simclr_jax.config.fields import flatten, method_options
 from simclr_jax.config.rules import RULES
+from simclr_jax.config.validate import validate
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.experiment import Experiment, view
+from simclr_jax.experiment.build import view
+from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.restore import matching
 from simclr_jax.methods import moco
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.report import table as report
 from simclr_jax.stages import finetune, pretrain
-from simclr_jax.stages.classify import Network
 from simclr_jax.sweep import plan as sweep_plan
-from simclr_jax.training import loop as train
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
@@ -55,10 +57,10 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
     given = {"bn_groups": 8} if method == "moco" else {}
     changes += [f"--config.method.{key}={value}" for key, value in given.items()]
     config = parse(["launch.py", *flags, *changes]).config
-    config_lib.validate(config)
+    validate(config)
     same = recipes.method.name == method
-    kept = config_lib.method_options(recipes) if same else {}
-    assert config_lib.method_options(config) == kept | given
+    kept = method_options(recipes) if same else {}
+    assert method_options(config) == kept | given
     assert config.predictor.hidden == (
         recipes.predictor.hidden if method == "byol" else None
     )
@@ -66,13 +68,13 @@ def test_every_recipe_takes_another_method_by_its_name(name, method):
         changes.append("--config.method.temperature=0.1")
         config = parse(["launch.py", *flags, *changes]).config
         with pytest.raises(RequestError, match=r"^config\.method\.temperature: byol"):
-            config_lib.validate(config)
+            validate(config)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_valid_and_documented(name):
     module, config = load(name)
-    config_lib.validate(config)
+    validate(config)
     assert f"--config=configs/{name.partition(':')[0]}.py" in module.__doc__
     # The published rows name results that the report has.
     results = {
@@ -102,7 +104,7 @@ def test_every_field_has_a_rule_or_is_free_text():
     free = {"pretrained", "distill.teacher", "finetune.label_file"}
     free |= {"data.name", "data.path", "data.data_dir"}
     free |= {"data.train_split", "data.test_split", "data.pretrain_split"}
-    fields = config_lib.flatten(common.get_config())
+    fields = flatten(common.get_config())
     unruled = {
         path
         for path, value in fields
@@ -117,18 +119,18 @@ def test_a_mistyped_field_in_a_recipe_is_refused():
         section, _, leaf = path.rpartition(".")
         (config[section] if section else config)[leaf] = 3
         with pytest.raises(RequestError, match=f"config.{path}: .*{hint}"):
-            config_lib.validate(config)
+            validate(config)
     config = common.get_config()
     del config["epochs"]
     with pytest.raises(RequestError, match=r"config\.epochs"):
-        config_lib.validate(config)
+        validate(config)
 
 
 def test_cifar10_is_simclrs_experiment_at_a_published_size():
     """SimCLR (arXiv 2002.05709), appendix B.9: the ResNet-50 with a 3x3 stem, colour
     distortion of strength 0.5 with the probabilities of appendix A, no blur."""
     _, config = load("cifar10")
-    fields = dict(config_lib.flatten(config))
+    fields = dict(flatten(config))
     paper = {
         "method.name": "simclr",
         "method.temperature": 0.5,
@@ -231,7 +233,7 @@ PAPERS = {
 @pytest.mark.parametrize("name", PAPERS)
 def test_imagenet_has_the_papers_settings(name):
     _, config = load(name)
-    fields = dict(config_lib.flatten(config))
+    fields = dict(flatten(config))
     assert {path: fields[path] for path in PAPERS[name]} == PAPERS[name]
 
 
@@ -242,7 +244,7 @@ def points(name):
     sweep = sweep_plan.load(f"{ROOT}/configs/{file}.py{colon}{variant}")
     found = sweep_plan.points(sweep, config, [0], "/nowhere")
     sweep_plan.check(sweep, found, [], to_run=False)
-    return sweep, {p.row: dict(config_lib.flatten(p.config)) for p in found}
+    return sweep, {p.row: dict(flatten(p.config)) for p in found}
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -282,7 +284,7 @@ def test_small_batch_is_the_published_study(name):
 
 def test_the_study_on_two_cores_is_the_yardstick_but_for():
     _, fields = points("small_batch:cpu")
-    yardstick = dict(config_lib.flatten(load("cifar10_cpu")[1]))
+    yardstick = dict(flatten(load("cifar10_cpu")[1]))
     base = fields["batch-64"]
     assert {path: base[path] for path in base if base[path] != yardstick[path]} == {
         "batch_size": 64,
@@ -351,7 +353,7 @@ def test_stl10_pretrains_on_the_images_without_labels(tmp_path):
 def experiment(name, **changes):
     _, config = load(name)
     config.update(changes)
-    config_lib.validate(config)
+    validate(config)
     info = data.Info("cifar10", {"train": 50_000, "test": 10_000}, 10, (), (32, 32, 3))
     return Experiment(config, None, info)  # type: ignore[arg-type]
 
@@ -412,19 +414,19 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
         return train.init_state(params, model_state, tx)
 
     state = jax.eval_shape(pretraining)
-    lower(train.make_step(loss_fn, tx), state, key, batch)
+    lower(train.make_step(loss_fn, tx, prepare=data.take), state, key, batch)
 
-    network = Network(recipe.encoder, recipe.projector, 0, 10)
+    below = Network(recipe.encoder, recipe.projector)
+    network = ClassifierNetwork(below, 0, 10)
 
     def start():
         params, model_state = recipe.init()
-        fresh = network.start(
-            params, model_state, jax.random.key(0), recipe.blank(size)
-        )
+        fresh = network.init(jax.random.key(0), params, model_state, recipe.blank(size))
         return train.init_state(*fresh, tx)
 
     loss_fn = finetune.make_loss(network, view(config.finetune.augment), size)
-    lower(train.make_step(loss_fn, tx), jax.eval_shape(start), key, batch)
+    step = train.make_step(loss_fn, tx, prepare=data.take)
+    lower(step, jax.eval_shape(start), key, batch)
 
 
 def lower(step, *args):
@@ -442,8 +444,8 @@ def test_the_mechanisms_rows_are_valid():
     for fields in sweep["rows"].values():
         config = module.get_config()
         config.update_from_flattened_dict(fields)
-        config_lib.validate(config)
-        flat = dict(config_lib.flatten(config))
+        validate(config)
+        flat = dict(flatten(config))
         seen.add((flat[sweep["chart"]["lines"]], flat[sweep["chart"]["x"]]))
     assert len(seen) == len(sweep["rows"])
     assert {mechanism for mechanism, _ in seen} == set(moco.MECHANISMS)

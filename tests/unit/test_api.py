@@ -14,6 +14,8 @@ LIBRARY = (
     "encoders",
     "heads",
     "methods",
+    "microbatches",
+    "networks",
     "evaluation",
     "checkpoint",
     "training.optimizers",

@@ -9,7 +9,8 @@ import pytest
 
 from configs import common
 from simclr_jax.config import defaults
-from simclr_jax.config.validate import same_recipe, to_json, validate
+from simclr_jax.config.fields import to_json
+from simclr_jax.config.validate import same_recipe, validate
 from simclr_jax.errors import RequestError
 
 ROOT = Path(__file__).parents[3]

@@ -18,6 +18,7 @@ from simclr_jax import data
 from simclr_jax.data import label_file
 from simclr_jax.data.tfds import TfdsReader
 from simclr_jax.errors import DataError, RequestError
+from simclr_jax.experiment import build
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import classify, distill
 from simclr_jax.stages import run as stages
@@ -144,16 +145,17 @@ def test_a_whole_run_trains_on_the_listed_images(
     seen = {}
     train = classify.train
 
-    def spied(experiment, stage, variant, *args, batches, **options):
-        batch = next(batches(0))
+    def spied(experiment, network, training):
+        batch = next(training.batches(0))
+        trained = training.stage, training.variant
         if "unlabelled" not in batch:
-            seen[stage, variant] = sorted(numbers(batch)), options["num_examples"]
-        if (stage, variant) != ("finetune", "pretrained"):
+            seen[trained] = sorted(numbers(batch)), training.num_examples
+        if trained != ("finetune", "pretrained"):
             return {"top1": 0.0}
-        return train(experiment, stage, variant, *args, batches=batches, **options)
+        return train(experiment, network, training)
 
     monkeypatch.setattr(classify, "train", spied)
-    monkeypatch.setattr(Experiment, "resnet", lambda *_: TinyEncoder())
+    monkeypatch.setattr(build, "resnet", lambda *_: TinyEncoder())
     # Where the baselines start is theirs alone.
     monkeypatch.setattr(Experiment, "random_init", None)
     monkeypatch.setattr(distill, "_random_init", lambda *_: None)

@@ -10,11 +10,11 @@ from tiny import TinyEncoder
 
 from configs import common
 from simclr_jax import methods
-from simclr_jax import networks as _network
-from simclr_jax.config import validate as config_lib
+from simclr_jax import training as train
+from simclr_jax.config.validate import validate
 from simclr_jax.errors import RequestError
 from simclr_jax.heads import Projector
-from simclr_jax.training import loop as train
+from simclr_jax.networks import Network
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 
@@ -110,7 +110,7 @@ def test_two_steps_by_hand():
 def test_without_memory_nothing_is_kept_and_with_it_the_weights_are_the_same():
     params, model_state = init(build("simclr"))
     assert set(model_state) == {"batch_stats"}
-    start = jax.jit(lambda: _network.init(KEY, TinyEncoder(), HEAD, views()[0]))
+    start = jax.jit(lambda: Network(TinyEncoder(), HEAD).init(KEY, views()[0]))
     equal = np.testing.assert_array_equal
     jax.tree.map(equal, (params, model_state["batch_stats"]), start())
     method = build("simclr", memory=32)
@@ -155,8 +155,8 @@ def test_its_target_can_be_probed_and_only_then():
     config = common.get_config()  # batch 256
     config.probe.target = True
     config.method.memory = 1024
-    config_lib.validate(config)
+    validate(config)
     for nothing in (0, None):
         config.method.memory = nothing
         with pytest.raises(RequestError, match=r"probe\.target: simclr"):
-            config_lib.validate(config)
+            validate(config)

@@ -8,13 +8,14 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from lowering import assert_lowers_for_cuda
 from small_methods import FORMS, KEY, Plain, build, init, views
 from tiny import TinyEncoder
 
-from simclr_jax import checkpoint, losses, methods
-from simclr_jax import networks as _network
+from simclr_jax import checkpoint, data, losses, methods
+from simclr_jax import training as train
 from simclr_jax.heads import Projector
-from simclr_jax.training import loop as train
+from simclr_jax.networks import Network
 from simclr_jax.training import loss_scale
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
@@ -239,7 +240,7 @@ def test_simclr_is_nt_xent_of_both_views_in_one_batch():
     )
 
 
-def test_simclr_gauges_at_their_extremes():
+def test_simclr_metrics_at_their_extremes():
     method = build("simclr")
     params, model_state = init(method)
     loss = jax.jit(method.loss)
@@ -255,19 +256,23 @@ def test_simclr_gauges_at_their_extremes():
     assert 0.1 < float(metrics["embedding_std"]) <= 1.0
 
 
+def test_embedding_std_is_the_spread_of_the_directions():
+    """Of the D unit vectors: each dimension is 1 once and 0 in D - 1 rows."""
+    std = methods.embedding_std(3 * jnp.eye(4))  # lengths make no difference
+    np.testing.assert_allclose(std, np.sqrt(1 / 4 - 1 / 16) * 2, rtol=1e-6)
+    collapsed = methods.embedding_std(jnp.ones((5, 4)) * jnp.arange(1.0, 6)[:, None])
+    np.testing.assert_allclose(collapsed, 0, atol=1e-6)
+
+
 def by_hand(params, model_state, a, b, microbatch):
     """The micro-batched SimCLR loss, one forward pass after the other."""
     count = len(a) // microbatch
+    network = Network(TinyEncoder(), Projector(layers=2, hidden=6, dim=4))
     outputs = []
     for i in range(count):
         chosen = jnp.arange(i, len(a), count)
-        (_, z), stats = _network.forward(
-            TinyEncoder(),
-            Projector(layers=2, hidden=6, dim=4),
-            params,
-            model_state["batch_stats"],
-            jnp.concatenate([a[chosen], b[chosen]]),
-        )
+        both = jnp.concatenate([a[chosen], b[chosen]])
+        (_, z), stats = network.train(params, model_state["batch_stats"], both)
         outputs.append((chosen, z, stats))
     order = jnp.argsort(jnp.concatenate([chosen for chosen, _, _ in outputs]))
     z_a = jnp.concatenate([z[:microbatch] for _, z, _ in outputs])[order]
@@ -298,16 +303,6 @@ def test_microbatches_give_the_gradient_of_the_whole(microbatch):
         stats,
     )
     assert metrics["h"].shape == (8, 8)
-
-
-def test_microbatches_keep_the_order_of_the_batch():
-    def apply(images, batch_stats):
-        return images[:, 0, 0, :1], batch_stats
-
-    a = jnp.arange(12.0)[:, None, None, None] * jnp.ones((12, 2, 2, 1))
-    (first, second), _ = _network.encode(apply, (a, -a), {}, microbatch=3)
-    np.testing.assert_array_equal(first[:, 0], np.arange(12))
-    np.testing.assert_array_equal(second[:, 0], -np.arange(12))
 
 
 def test_microbatch_must_divide_the_batch():
@@ -344,9 +339,8 @@ def test_a_whole_step_lowers_for_cuda(case, dtype):
     state = jax.eval_shape(
         lambda: train.init_state(*method.init(KEY, jnp.zeros((2, 32, 32, 3))), tx)
     )
-    step = train.make_step(loss_fn, tx, lambda p, s, n: method.update(p, s, n / 9))
-    exported = jax.export.export(step, platforms=["cuda"])(
-        state, jax.eval_shape(lambda: KEY), batch
+    step = train.make_step(
+        loss_fn, tx, lambda p, s, n: method.update(p, s, n / 9), prepare=data.take
     )
-    assert exported.platforms == ("cuda",)
-    assert "callback" not in exported.mlir_module()
+    key = jax.eval_shape(lambda: KEY)
+    assert_lowers_for_cuda(step, state, key, batch, donates=True)

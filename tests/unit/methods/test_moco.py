@@ -10,9 +10,9 @@ from small_methods import KEY, Plain, build, init, views
 from tiny import TinyEncoder
 
 from simclr_jax import methods
+from simclr_jax import training as train
 from simclr_jax.heads import Projector
 from simclr_jax.methods import moco
-from simclr_jax.training import loop as train
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 

@@ -8,10 +8,10 @@ import pytest
 from tiny import TinyEncoder, squares
 
 from simclr_jax import augment, methods
+from simclr_jax import training as train
 from simclr_jax.heads import Projector
+from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.stages import finetune
-from simclr_jax.stages.classify import Network
-from simclr_jax.training import loop as train
 
 KEY = jax.random.key(0)
 PLAIN = augment.View(
@@ -34,7 +34,8 @@ def projector():
 
 
 def network(from_layer):
-    return Network(TinyEncoder(), projector(), from_layer, num_classes=4)
+    below = Network(TinyEncoder(), projector())
+    return ClassifierNetwork(below, from_layer, num_classes=4)
 
 
 @pytest.mark.parametrize("layer, width", [(0, 8), (1, 6), (2, 6), (3, 5)])
@@ -42,7 +43,7 @@ def test_keeps_the_layers_below_and_their_statistics(pretrained, layer, width):
     method, params, model_state = pretrained
     images = jax.random.uniform(KEY, (4, 16, 16, 3))
     net = network(layer)
-    start, state = net.start(params, model_state, KEY, images)
+    start, state = net.init(KEY, params, model_state, images)
     kept = {f"dense_{j}" for j in range(1, layer + 1)}
     assert {name for name in start["projector"] if name.startswith("dense")} == kept
     assert start["classifier"]["dense"]["kernel"].shape == (width, 4)
@@ -60,7 +61,7 @@ def test_starts_at_uniform_predictions_and_trains_every_weight(pretrained):
     images, labels = squares(16, 0)
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
     net = network(1)
-    start = net.start(params, model_state, KEY, jnp.zeros((1, 16, 16, 3)))
+    start = net.init(KEY, params, model_state, jnp.zeros((1, 16, 16, 3)))
     tx = optax.adam(1e-2)
     state = train.init_state(*jax.tree.map(jnp.copy, start), tx)
     step = train.make_step(finetune.make_loss(net, PLAIN, 16), tx)
@@ -86,12 +87,12 @@ def test_the_finetune_step_lowers_for_cuda(dtype):
 
     encoder = ResNet(depth=18, width=0.125, stem="cifar", dtype=dtype)
     method = methods.make("simclr", encoder, projector=projector())
-    net = Network(encoder, projector(), 1, 10)
+    net = ClassifierNetwork(Network(encoder, projector()), 1, 10)
     tx = optax.adam(1e-3)
 
     def init():
         params, model_state = method.init(KEY, jnp.zeros((2, 16, 16, 3)))
-        start = net.start(params, model_state, KEY, jnp.zeros((1, 16, 16, 3)))
+        start = net.init(KEY, params, model_state, jnp.zeros((1, 16, 16, 3)))
         return train.init_state(*start, tx)
 
     batch = {

@@ -1,6 +1,7 @@
 """The linear probe against scikit-learn; levels that do not disturb each other."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +11,23 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from simclr_jax.config.validate import Config
-from simclr_jax.stages import fit, probe
+from simclr_jax import data
+from simclr_jax.stages import linear, probe
+from simclr_jax.stages.fit import fit_quietly
+from simclr_jax.stages.linear import LinearProbe
+from simclr_jax.training import Plan
 from simclr_jax.training import optimizers as optim
-from simclr_jax.training.loop import Plan
 
 
-def experiment(num_classes, epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Config:
-    """As much of an Experiment as probe._Fit asks for."""
+def experiment(epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Any:
+    """As much of an Experiment as the training of a probe asks for."""
 
     def plan(stage, count):
         steps = count // batch_size
         fields = Plan(epochs * steps, steps, batch_size, 100, 100)
         return fields, fields.last_step
 
-    def optimizer(stage, plan, total):
+    def optimizer(stage, plan, total, lr_instead):
         return optim.make(
             "adam",
             lr=lr,
@@ -34,22 +37,16 @@ def experiment(num_classes, epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Co
         )
 
     return SimpleNamespace(
-        images=SimpleNamespace(train=SimpleNamespace(num_classes=num_classes)),
+        config=SimpleNamespace(probe=SimpleNamespace(batch_size=batch_size)),
         plan=plan,
         optimizer=optimizer,
         order=lambda stage: (0,),
+        key=lambda stage: jax.random.key(0),
     )
 
 
-def trained(fitted):
-    return fit.train_quietly(
-        fitted.init,
-        probe.loss_fn,
-        fitted.tx,
-        jax.random.key(0),
-        fitted.batches,
-        fitted.plan,
-    )
+def trained(fitted, run):
+    return fit_quietly(run, probe.training(run, fitted, "", {}))
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +58,9 @@ def digits():
 
 def test_equals_scikit_learns_logistic_regression(digits):
     (x, y), (test_x, test_y) = digits
-    fitted = probe._Fit(
-        experiment(10, 400, 250, weight_decay=1e-3),
-        ({"h": x}, y),
-        ({"h": test_x}, test_y),
-    )
-    params = jax.device_get(trained(fitted)["h"])
+    fitted = LinearProbe(({"h": x}, y), ({"h": test_x}, test_y), 10)
+    run = experiment(400, 250, weight_decay=1e-3)
+    params = jax.device_get(trained(fitted, run)["h"])
     mean, sd = x.mean(0), x.std(0) + 1e-6
     reference = LogisticRegression(C=1.0, max_iter=2000).fit((x - mean) / sd, y)
     ours = (test_x - mean) / sd @ params["kernel"] + params["bias"]
@@ -82,20 +76,21 @@ def test_separable_features_are_probed_perfectly():
     labels = np.arange(60) % 3
     features = np.eye(3, dtype=np.float32)[labels] * [[1000.0, 0.001, 1.0]]
     pair = ({"h": features.astype(np.float32)}, labels)
-    fitted = probe._Fit(experiment(3, 100, 20), pair, pair)
-    assert fitted.scores(trained(fitted))["h"] == {"top1": 1.0, "top3": 1.0}
+    fitted = LinearProbe(pair, pair, 3)
+    assert fitted.scores(trained(fitted, experiment(100, 20)))["h"] == {
+        "top1": 1.0,
+        "top3": 1.0,
+    }
 
 
 def test_every_level_trains_as_if_alone(digits):
     (x, y), (test_x, test_y) = digits
     train = {"h": x, "z": x[:, :20]}
     test = {"h": test_x, "z": test_x[:, :20]}
-    together = trained(probe._Fit(experiment(10, 3, 250), (train, y), (test, test_y)))
-    alone = trained(
-        probe._Fit(
-            experiment(10, 3, 250), ({"z": train["z"]}, y), ({"z": test["z"]}, test_y)
-        )
-    )
+    run = experiment(3, 250)
+    together = trained(LinearProbe((train, y), (test, test_y), 10), run)
+    z = LinearProbe(({"z": train["z"]}, y), ({"z": test["z"]}, test_y), 10)
+    alone = trained(z, run)
     np.testing.assert_allclose(together["z"]["kernel"], alone["z"]["kernel"], atol=1e-5)
 
 
@@ -105,21 +100,21 @@ def test_loss_is_the_sum_of_mean_cross_entropies():
     kernel = rng.normal(size=(3, 4)).astype(np.float32)
     params = {"h": {"kernel": jnp.asarray(kernel), "bias": jnp.arange(4.0)}}
     batch = {"h": jnp.asarray(h), "label": jnp.array([0, 1, 2, 3, 0])}
-    loss, _ = probe.loss_fn(params, {}, None, batch)
+    loss, _ = linear.loss_fn(params, {}, None, batch)
     logits = h @ kernel + np.arange(4.0)
     expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), [0, 1, 2, 3, 0]]
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
 
 
 def test_the_probe_step_lowers_for_cuda():
-    from simclr_jax.training import loop as train
+    from simclr_jax import training as train
 
     tx = optax.adam(1e-2)
     params = {"h": {"kernel": jnp.zeros((8, 4)), "bias": jnp.zeros(4)}}
     state = jax.eval_shape(lambda: train.init_state(params, {}, tx))
     dataset = {"h": jnp.zeros((50, 8)), "label": jnp.zeros(50, jnp.int32)}
     batch = {"index": jnp.zeros(10, jnp.int32), "dataset": dataset}
-    step = train.make_step(probe.loss_fn, tx)
+    step = train.make_step(linear.loss_fn, tx, prepare=data.take)
     exported = jax.export.export(step, platforms=["cuda"])(
         state, jax.eval_shape(lambda: jax.random.key(0)), batch
     )

@@ -15,7 +15,7 @@ from simclr_jax.stages import run as stages
 from simclr_jax.sweep import results as sweep_results
 from simclr_jax.sweep.plan import Point
 
-RECORD = Stage("toy", 99, needs="encoder", labels="all")
+RECORD = Stage("toy", "measure a kernel", 99, needs="encoder", labels="all")
 FILE = """
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The step and the loop against hand-written optimisation of a quadratic."""
+"""The loop against hand-written optimisation of a quadratic."""
 
 from functools import partial
 
@@ -10,11 +10,11 @@ import pytest
 from quadratic import TARGET, endless, plan, quadratic, start
 
 from simclr_jax import signals
+from simclr_jax import training as train
 from simclr_jax.errors import DivergedError, StoppedError
-from simclr_jax.training import loop as train
 from simclr_jax.training import loss_scale
 from simclr_jax.training import optimizers as optim
-from simclr_jax.training.progress import Progress, duration
+from simclr_jax.training.progress import Progress
 
 
 class Recorder:
@@ -29,84 +29,13 @@ class Recorder:
             jax.random.key(0),
             batches,
             plan,
-            record=lambda step, **values: self.lines.append((step, values)),
-            save=lambda state: self.saved.append(int(state.step)),
-            progress=progress,
-            **({"schedule": lambda step: 0.1 * step} | options),
+            train.Hooks(
+                record=lambda step, **values: self.lines.append((step, values)),
+                save=lambda state: self.saved.append(int(state.step)),
+                progress=progress,
+                **({"schedule": lambda step: 0.1 * step} | options),
+            ),
         )
-
-
-def test_step_is_gradient_descent():
-    tx = optax.sgd(0.1)
-    step = train.make_step(quadratic, tx)
-    state, key = start(tx), jax.random.key(0)
-    w = np.zeros(3)
-    for _ in range(3):
-        state, metrics = step(state, key, jnp.asarray(TARGET))
-        loss = 0.5 * np.sum((w - TARGET) ** 2)
-        norm = np.linalg.norm(w - TARGET)
-        np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
-        np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-6)
-        w = w - 0.1 * (w - TARGET)
-    np.testing.assert_allclose(state.params["w"], w, rtol=1e-6)
-    assert int(state.step) == 3
-    assert int(state.model_state["count"]) == 3
-
-
-def test_state_is_donated():
-    tx = optax.adam(0.1)
-    state = start(tx)
-    train.make_step(quadratic, tx)(state, jax.random.key(0), jnp.asarray(TARGET))
-    assert state.params["w"].is_deleted()
-
-
-def test_each_step_has_its_own_key():
-    tx = optax.sgd(0.1)
-    step = train.make_step(quadratic, tx)
-    state, draws = start(tx), []
-    key = jax.random.key(3)
-    for number in range(3):
-        state, metrics = step(state, key, jnp.asarray(TARGET))
-        expected = jax.random.uniform(jax.random.fold_in(key, number))
-        assert float(metrics["draw"]) == float(expected)
-        draws.append(float(metrics["draw"]))
-    assert len(set(draws)) == 3
-
-
-def test_after_sees_new_params_and_this_step():
-    tx = optax.sgd(1.0)  # one step lands on the target
-    params = {"w": jnp.zeros(3)}
-    state = train.init_state(params, {"seen": jnp.zeros(3)}, tx)
-
-    def loss_fn(params, model_state, key, batch):
-        return 0.5 * jnp.sum((params["w"] - batch) ** 2), (model_state, {})
-
-    def after(params, model_state, step):
-        return {"seen": params["w"] * step}
-
-    step = train.make_step(loss_fn, tx, after)
-    for number in (1, 2):
-        state, _ = step(state, jax.random.key(0), jnp.asarray(TARGET) + number)
-    np.testing.assert_allclose(state.model_state["seen"], 2 * (TARGET + 2))
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_step_that_is_not_finite_changes_nothing(bad):
-    tx = optax.adam(0.1)
-    step = train.make_step(quadratic, tx)
-    key = jax.random.key(0)
-    state, _ = step(start(tx), key, jnp.asarray(TARGET))
-    before = jax.device_get(state)
-    state, metrics = step(state, key, jnp.full(3, bad))
-    after = jax.device_get(state)
-    assert int(metrics["skipped"]) == int(after.skipped) == 1
-    assert int(after.step) == 2
-    for name in ("params", "model_state", "opt_state"):
-        jax.tree.map(
-            np.testing.assert_array_equal, getattr(before, name), getattr(after, name)
-        )
-    state, _ = step(state, key, jnp.asarray(TARGET))
-    assert int(state.skipped) == 0
 
 
 @pytest.mark.parametrize("name", ["sgd", "lars", "adam", "adamw", "sgd in float16"])
@@ -136,19 +65,6 @@ def test_the_learning_rate_on_record_is_the_one_applied(name):
     applied[4] = applied[3]  # on record is the last update's
     recorded = [values["lr"] for _, values in recorder.lines]
     np.testing.assert_allclose(recorded, applied, rtol=1e-4, atol=1e-7)
-
-
-def test_a_resident_batch_is_gathered_in_the_step():
-    def loss_fn(params, model_state, key, batch):
-        loss = (params["w"].sum() - batch["image"].astype(jnp.float32).sum()) ** 2
-        return loss, (model_state, {"labels": batch["label"].sum()})
-
-    dataset = {"image": jnp.arange(10, dtype=jnp.uint8), "label": jnp.arange(10) * 10}
-    batch = {"index": np.array([3, 7], np.int32), "dataset": dataset}
-    tx = optax.sgd(0.0)
-    _, metrics = train.make_step(loss_fn, tx)(start(tx), jax.random.key(0), batch)
-    assert float(metrics["loss"]) == 100.0
-    assert int(metrics["labels"]) == 100
 
 
 def test_run_records_saves_and_evaluates_when_due():
@@ -266,10 +182,3 @@ class Counts(list):
 
     def append(self, line):
         self._at_step[line[0]] = len(self._compiled)
-
-
-@pytest.mark.parametrize(
-    "seconds, text", [(0, "0:00"), (75, "1:15"), (3675, "1:01:15"), (59.6, "1:00")]
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text

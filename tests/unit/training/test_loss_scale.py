@@ -8,9 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from simclr_jax import methods
+from simclr_jax import methods, training
 from simclr_jax.encoders import ResNet
-from simclr_jax.training import loop as train
 from simclr_jax.training import loss_scale
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
@@ -24,8 +23,8 @@ def through_float16(slope, params, model_state, key, batch):
 
 
 def steps(count, tx, loss_fn):
-    state = train.init_state({"w": jnp.zeros(2)}, {}, tx)
-    step, seen = train.make_step(loss_fn, tx), []
+    state = training.init_state({"w": jnp.zeros(2)}, {}, tx)
+    step, seen = training.make_step(loss_fn, tx), []
     for _ in range(count):
         state, metrics = step(state, KEY, None)
         seen.append({name: float(value) for name, value in metrics.items()})
@@ -96,8 +95,8 @@ def loss_after_50_steps():
         tx = optax.adam(1e-3)
         if precision == "float16":
             tx = loss_scale.dynamic(tx)
-        start = jax.jit(lambda: train.init_state(*method.init(KEY, views[0]), tx))
-        step = train.make_step(method.loss, tx)
+        start = jax.jit(lambda: training.init_state(*method.init(KEY, views[0]), tx))
+        step = training.make_step(method.loss, tx)
         state, losses = start(), []
         for _ in range(50):
             state, metrics = step(state, KEY, views)

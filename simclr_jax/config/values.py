@@ -1,0 +1,71 @@
+"""The text of a flag as a value of its field's type."""
+
+import ast
+from typing import Any
+
+_TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
+# What a type is called in a message.
+_NAMES = {
+    str: "a text",
+    bool: "True or False",
+    int: "an integer",
+    float: "a number",
+    tuple: "a tuple",
+}
+
+
+def parse(text: str, kind: type | None) -> Any:
+    """`text` as a value of type `kind`.
+
+        parse("3", float) == 3.0
+        parse("pretrain,knn", tuple) == ("pretrain", "knn")
+        parse("('pretrain',)", tuple) == ("pretrain",)
+
+    Args:
+      text: what follows the `=` of a flag.
+      kind: str, bool, int, float or tuple; None: any Python literal, else text.
+
+    Raises:
+      ValueError: the text is no such value; the message says what would be.
+    """
+    try:
+        return _PARSERS[kind](text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{text!r} is not {_NAMES[kind or str]}") from error
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in _TRUE + _FALSE:
+        raise ValueError
+    return text.lower() in _TRUE
+
+
+def _int(text: str) -> int:
+    return int(text, 16) if text.lower().startswith("0x") else int(text)
+
+
+def _tuple(text: str) -> tuple:
+    words = [word.strip() for word in text.split(",")]
+    if all(word.isidentifier() for word in words):  # as (pretrain, knn) without quotes
+        return tuple(words)
+    value = ast.literal_eval(text)
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+_PARSERS = {
+    str: str,
+    bool: _bool,
+    int: _int,
+    float: float,
+    tuple: _tuple,
+    None: _literal,
+}

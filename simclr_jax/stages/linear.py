@@ -1,0 +1,89 @@
+"""A linear classifier on each level of frozen features, all trained in one step.
+
+A multinomial logistic regression on features that are standardised by the training
+images. Each level (h, head_1, ..., z) has its own classifier, whose gradient no other
+level sees, so that one run compares the levels under one protocol.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from simclr_jax import data, evaluation
+
+# Every level's features [N, D], and the labels [N].
+Features = tuple[dict[str, np.ndarray], np.ndarray]
+
+
+def loss_fn(params, model_state, key, batch):
+    """Sum over levels of the mean cross-entropy: no level's gradient sees another's."""
+    del key
+    losses = {
+        level: optax.softmax_cross_entropy_with_integer_labels(
+            _logits(params[level], batch[level]), batch["label"]
+        ).mean()
+        for level in params
+    }
+    metrics = {f"loss_{level}": loss for level, loss in losses.items()}
+    return jnp.stack([*losses.values()]).sum(), (model_state, metrics)
+
+
+def _logits(params: dict[str, jax.Array], features: jax.Array) -> jax.Array:
+    return features @ params["kernel"] + params["bias"][None]
+
+
+class LinearProbe:
+    """Features ready to be probed.
+
+    Args:
+      train: what the classifiers learn from and are standardised by; every image has a
+        label.
+      test: what they are scored on; images labelled -1 don't count.
+      num_classes: C.
+
+    Attributes:
+      num_examples: N of `train`.
+    """
+
+    def __init__(self, train: Features, test: Features, num_classes: int):
+        features, self._labels = train
+        test_features, self._test_labels = test
+        self._train, self._test = {}, {}
+        for level in features:
+            scaled = evaluation.standardize(features[level], test_features[level])
+            self._train[level], self._test[level] = scaled
+        self._num_classes = num_classes
+        self.num_examples = len(self._labels)
+
+    def init(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Zero classifiers: a convex problem needs no random start."""
+        params = {
+            level: {
+                "kernel": jnp.zeros([x.shape[1], self._num_classes]),
+                "bias": jnp.zeros([self._num_classes]),
+            }
+            for level, x in self._train.items()
+        }
+        return params, {}
+
+    def batches(
+        self, batch_size: int, *, seed: tuple[int, ...], start: int
+    ) -> Iterator[dict[str, Any]]:
+        """Endless batches from step `start` on, to be gathered by `data.take`."""
+        dataset = {k: jnp.asarray(v) for k, v in self._train.items()}
+        dataset["label"] = jnp.asarray(self._labels)
+        indices = data.shuffled(self.num_examples, batch_size, seed=seed, start=start)
+        return ({"index": index, "dataset": dataset} for index in indices)
+
+    def scores(self, params: Any) -> dict[str, dict[str, float]]:
+        """Each level's top-k accuracies on the test images."""
+        known = self._test_labels >= 0
+        logits = {k: _logits(params[k], jnp.asarray(x)) for k, x in self._test.items()}
+        return {
+            level: evaluation.accuracies(np.asarray(x)[known], self._test_labels[known])
+            for level, x in logits.items()
+        }

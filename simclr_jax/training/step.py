@@ -1,0 +1,108 @@
+"""One training step: `make_step` turns a loss and an optimizer into a jitted function.
+
+What the step changes is a `TrainState`. A loss or a gradient that is not finite changes
+nothing; the loop counts such steps.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simclr_jax.training import loss_scale
+
+LossFn = Callable[[Any, Any, jax.Array, Any], tuple[jax.Array, tuple[Any, dict]]]
+
+
+class TrainState(NamedTuple):
+    """All that training changes, and nothing else: arrays only, no functions.
+
+    Attributes:
+      step: int32 [], steps attempted, skipped ones included; data order and keys
+        follow it, the learning rate follows opt_state's count of updates made.
+      params: what the optimizer trains.
+      model_state: what else the loss carries along (BatchNorm statistics, ...).
+      opt_state: optax's.
+      skipped: int32 [], steps in a row, up to now, whose loss or gradient was not
+        finite; such a step changes nothing but this and `step`, and the loss scale of
+        float16 (`loss_scale.dynamic`), whose overflows do not count.
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    skipped: jax.Array
+
+
+def init_state(params: Any, model_state: Any, tx) -> TrainState:
+    """The state before the first step. Call it under jit where parts of params and
+    model_state share a buffer (a target network): eagerly they can't be donated."""
+    step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+    return TrainState(step, params, model_state, tx.init(params), skipped)
+
+
+def make_step(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    after: Callable | None = None,
+    *,
+    prepare: Callable[[Any], Any] | None = None,
+) -> Callable:
+    """Builds the jitted train step.
+
+    Args:
+      loss_fn: `(params, model_state, key, batch) -> (loss [], (model_state,
+        metrics))`, pure; metrics is a dict of scalars.
+      tx: the optimizer.
+      after: `(params, model_state, step []) -> model_state`, applied once the
+        optimizer has moved params (an EMA target). `step` counts this one.
+      prepare: what becomes of a batch, inside the step, before loss_fn sees it;
+        `data.take` for a data set that lies on the device.
+
+    Returns:
+      `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use
+      it again. `key` is the training's; each step folds its number in. `batch` goes
+      to loss_fn. metrics gains `loss` (unless loss_fn gave one), `grad_norm` and
+      `skipped`, and `loss_scale` where `tx` is `loss_scale.dynamic`'s.
+    """
+
+    def scaled_loss(params, model_state, key, batch, scale):
+        loss, (model_state, metrics) = loss_fn(params, model_state, key, batch)
+        return loss * scale, (loss, model_state, metrics)
+
+    def step(state: TrainState, key: jax.Array, batch: Any):
+        if prepare is not None:
+            batch = prepare(batch)
+        key = jax.random.fold_in(key, state.step)
+        scale = loss_scale.current(state.opt_state)
+        (_, (loss, model_state, metrics)), grads = jax.value_and_grad(
+            scaled_loss, has_aux=True
+        )(state.params, state.model_state, key, batch, scale)
+        grads = jax.tree.map(lambda g: g / scale, grads)
+        grad_norm = optax.global_norm(grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        number = state.step + 1
+        if after is not None:
+            model_state = after(params, model_state, number)
+
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        new = (params, model_state, opt_state)
+        old = (state.params, state.model_state, state.opt_state)
+        kept = jax.tree.map(partial(jnp.where, finite), new, old)
+        params, model_state, opt_state = kept
+        # An overflow that a smaller scale can cure is no divergence.
+        overflow = jnp.isfinite(loss) & ~finite & (scale > 1)
+        skipped = jnp.where(finite | overflow, 0, state.skipped + 1)
+        metrics = {"loss": loss} | metrics
+        metrics |= {"grad_norm": grad_norm, "skipped": skipped}
+        if isinstance(opt_state, loss_scale.DynamicState):
+            opt_state = loss_scale.adjust(opt_state, finite)
+            metrics["loss_scale"] = scale
+        return TrainState(number, params, model_state, opt_state, skipped), metrics
+
+    return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,70 @@
+"""What a config asks for, as objects."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import common
+from simclr_jax.errors import RequestError
+from simclr_jax.experiment import build
+from simclr_jax.training import loss_scale
+
+
+@pytest.fixture
+def config():
+    config = common.get_config()
+    config.batch_size, config.epochs = 20, 4
+    config.optimizer.name, config.optimizer.schedule = "sgd", "constant"
+    config.optimizer.lr, config.optimizer.warmup_epochs = 0.5, 0
+    return config
+
+
+def test_a_plan_counts_whole_batches_and_stops_at_max_steps(config):
+    plan, total = build.plan(config, "pretrain", 59)
+    assert (plan.steps_per_epoch, total, plan.last_step) == (2, 8, 8)
+    config.max_steps = 5
+    plan, total = build.plan(config, "pretrain", 59)
+    assert (plan.last_step, total) == (5, 8)  # the schedule stays
+    with pytest.raises(RequestError, match=r"^config\.batch_size: 20 .* the 19 images"):
+        build.plan(config, "pretrain", 19)
+    config.probe.batch_size = 60
+    with pytest.raises(RequestError, match=r"^config\.probe\.batch_size: 60 is larger"):
+        build.plan(config, "probe", 59)
+
+
+@pytest.mark.parametrize(
+    "precision, stage, scaled",
+    [
+        ("float32", "pretrain", False),
+        ("bfloat16", "pretrain", False),
+        ("float16", "pretrain", True),
+        ("float16", "finetune", True),
+        ("float16", "probe", False),  # trains on float32 features
+    ],
+)
+def test_float16_scales_the_loss_where_the_network_trains(
+    config, precision, stage, scaled
+):
+    config.precision = precision
+    plan, total = build.plan(config, stage, 50_000)
+    tx, _ = build.optimizer(config, stage, plan, total)
+    state = tx.init({"kernel": jnp.ones((2, 2))})
+    assert isinstance(state, loss_scale.DynamicState) == scaled
+    assert (float(loss_scale.current(state)) > 1) == scaled
+
+
+def test_a_learning_rate_of_its_own_replaces_the_sections(config):
+    plan, total = build.plan(config, "pretrain", 59)
+    gradient = {"bias": jnp.ones(3)}
+    for lr, expected in ((None, 0.5), (0.25, 0.25)):
+        tx, schedule = build.optimizer(config, "pretrain", plan, total, lr)
+        updates, _ = tx.update(gradient, tx.init(gradient), gradient)
+        scale = float(schedule(0))
+        assert scale == pytest.approx(expected)
+        np.testing.assert_allclose(updates["bias"], -scale, rtol=1e-6)
+
+
+def test_the_student_has_the_runs_encoder_but_for_what_is_set(config):
+    config.distill.encoder.width = 0.5
+    fields = build.student_fields(config)
+    assert fields == dict(config.encoder) | {"width": 0.5}

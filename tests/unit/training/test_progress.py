@@ -1,0 +1,161 @@
+"""Rates, time left and the printed line of a training; each test sets the clock."""
+
+import io
+
+import pytest
+
+from simclr_jax.training import progress
+from simclr_jax.training.progress import Progress, duration
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Screen(io.StringIO):
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def start(monkeypatch, terminal=False, **changes) -> tuple[Progress, Screen]:
+    screen = Screen(terminal)
+    monkeypatch.setattr(progress.sys, "stderr", screen)
+    fields = {"start": 0, "end": 100, "steps_per_epoch": 10, "batch_size": 32}
+    return Progress("pretrain", **({"seconds": 0.0} | fields | changes)), screen
+
+
+def test_rates_leave_out_compilation_and_pauses(clock, monkeypatch):
+    shown, _ = start(monkeypatch)
+    clock.now += 50  # compiling, step 1
+    shown.compiled()
+    clock.now += 4  # steps 2 to 5
+    first = shown.advance(5, 1.0)
+    assert first == {"images_per_second": 32.0, "seconds": 54.0}  # 4 steps in 4 s
+    clock.now += 2
+    with shown.paused("evaluating"):
+        clock.now += 30
+    clock.now += 2
+    # 8 steps in 4 s; the pause is in the seconds that passed.
+    assert shown.advance(13, 1.0) == {"images_per_second": 64.0, "seconds": 88.0}
+
+
+def test_a_pause_counts_even_if_it_fails(clock, monkeypatch):
+    shown, _ = start(monkeypatch)
+    shown.compiled()
+    clock.now += 1
+    saving = shown.paused("saving")
+    saving.__enter__()
+    clock.now += 9
+    assert not saving.__exit__(KeyError, KeyError(), None)
+    assert shown.advance(3, 1.0)["images_per_second"] == 64.0  # 2 steps in 1 s
+
+
+def test_there_is_no_rate_without_a_step_after_compilation(clock, monkeypatch):
+    shown, _ = start(monkeypatch)
+    clock.now += 5
+    shown.compiled()
+    assert shown.advance(1, 1.0) == {"seconds": 5.0}
+
+
+def test_seconds_go_on_from_earlier_processes(clock, monkeypatch):
+    shown, _ = start(monkeypatch, start=40, seconds=70.0)
+    clock.now += 5
+    shown.compiled()
+    clock.now += 1
+    assert shown.advance(42, 1.0) == {"images_per_second": 32.0, "seconds": 76.0}
+    assert shown.seconds() == 76.0
+
+
+def test_the_line_tells_step_epoch_loss_rate_and_time_left(clock, monkeypatch):
+    shown, screen = start(monkeypatch)
+    clock.now += 20
+    shown.compiled()
+    clock.now += 8
+    shown.advance(5, 1.23456)  # 4 steps of 2 s: 95 more take 190 s
+    assert screen.getvalue().splitlines() == [
+        "pretrain: compiling ...",
+        "pretrain  step 5/100  epoch 0.5/10  loss 1.2346  16 images/s  ETA 3:10",
+    ]
+
+
+def test_the_time_left_is_by_all_steps_since_compilation(clock, monkeypatch):
+    shown, screen = start(monkeypatch)
+    shown.compiled()
+    clock.now += 10
+    shown.advance(11, 1.0)  # 10 steps in 10 s
+    clock.now += 50
+    shown.advance(21, 1.0)  # 20 in 60 s: 79 more take 237 s
+    assert screen.getvalue().splitlines()[-1].endswith("6 images/s  ETA 3:57")
+
+
+def test_a_file_gets_a_line_every_ten_seconds_and_the_last(clock, monkeypatch):
+    shown, screen = start(monkeypatch, end=30)
+    shown.compiled()
+    for step in range(2, 31):
+        clock.now += 1
+        shown.advance(step, 1.0)
+    shown.close()
+    lines = screen.getvalue().splitlines()[1:]
+    assert [line.split()[2] for line in lines] == ["2/30", "12/30", "22/30", "30/30"]
+    assert lines[-1].endswith("  in 0:29")
+    assert "\r" not in screen.getvalue()
+
+
+def test_a_terminal_line_is_drawn_again_at_every_record(clock, monkeypatch):
+    shown, screen = start(monkeypatch, terminal=True)
+    shown.compiled()
+    for step in (2, 3):
+        clock.now += 1
+        shown.advance(step, 1.0)
+    with shown.paused("saving"):
+        pass
+    shown.close()
+    drawn = screen.getvalue().split("\r\033[K")
+    assert drawn[0] == ""
+    assert [text.split("  ")[0] for text in drawn[1:]] == [
+        "pretrain: compiling ...",
+        "pretrain",
+        "pretrain",
+        "pretrain: saving ...\n",  # the line is ended once
+    ]
+
+
+@pytest.mark.parametrize("terminal, before", [(False, ""), (True, "\r\033[K")])
+def test_a_warning_has_a_line_of_its_own(clock, monkeypatch, terminal, before):
+    shown, screen = start(monkeypatch, terminal=terminal)
+    shown.warn("step 5: low")
+    assert screen.getvalue().endswith(f"{before}warning: pretrain step 5: low\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_silence(clock, monkeypatch, terminal):
+    shown, screen = start(monkeypatch, terminal=terminal, silent=True)
+    shown.compiled()
+    clock.now += 10
+    assert shown.advance(100, 1.0)["images_per_second"] == 316.8  # 99 steps
+    shown.close()
+    assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0:00"), (75, "1:15"), (3675, "1:01:15"), (59.6, "1:00")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
