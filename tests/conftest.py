@@ -39,12 +39,14 @@ def compile_in_haste():
 
 # Files of whole runs, the longest first: with one file left two workers become one.
 _FIRST = (
+    "test_resumption",
     "test_recipes",
+    "test_whole_run",
     "test_distill",
     "test_sweep",
-    "test_resumption",
-    "test_whole_run",
+    "test_variations",
     "test_report",
+    "test_learning",
 )
 
 

@@ -12,6 +12,7 @@ from simclr_jax import methods, training
 from simclr_jax.encoders import ResNet
 from simclr_jax.training import loss_scale
 
+pytestmark = pytest.mark.usefixtures("compile_in_haste")
 KEY = jax.random.key(0)
 
 
