@@ -99,141 +99,194 @@ def get_config() -> Any:
 
     # The method and its own options; unset: the default in methods/NAME.py, where their
     # meaning is explained. One that the method does not take is refused.
-    config.method = ConfigDict()
-    # simclr | moco | byol | the path of a .py file (CONTRIBUTING.md).
-    config.method.name = "simclr"
-    config.method.temperature = placeholder(float)  # simclr 0.5, moco 0.2
-    # Of the target: moco 0.999, byol 0.996, simclr with a memory 0.999.
-    config.method.momentum = placeholder(float)
-    # simclr: negatives kept from a target, a multiple of 2 x batch_size (SimCLRv2), 0
-    config.method.memory = placeholder(int)
-    config.method.mechanism = placeholder(str)  # moco: queue end_to_end memory_bank
-    config.method.queue_size = placeholder(int)  # moco: negatives, 65536
-    config.method.bn_groups = placeholder(int)  # moco: BatchNorm by groups, 8
-    config.method.shuffle = placeholder(bool)  # moco: keys change groups, True
-    config.method.symmetric = placeholder(bool)  # moco: both directions, False
-    config.method.bank_momentum = placeholder(float)  # moco, memory_bank: 0.5
-    config.method.target_init = placeholder(str)  # byol: online | random
-
+    config.method = _method()
     # The ResNet.
-    config.encoder = ConfigDict()
-    config.encoder.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
-    config.encoder.width = 1.0  # times 64 channels in the first stage
-    config.encoder.sk = False  # selective kernels, ResNet-D stem (SimCLRv2)
-    config.encoder.stem = "imagenet"  # imagenet (7x7/2, pool) | cifar (3x3/1)
-    # simclr (He kernels, each residual block starts as its shortcut) | torchvision (He
-    # kernels) | pytorch (as torch.nn layers start): matters in short trainings, see
-    # encoders.INITS.
-    config.encoder.init_scheme = "simclr"
-
+    config.encoder = _encoder()
     # The head behind h, whose output z the loss sees.
-    config.projector = ConfigDict()
-    config.projector.layers = 2  # Dense layers; 0: no head, z is h
-    config.projector.hidden = placeholder(int)  # unset: the width of h
-    config.projector.dim = 128  # the width of z
-    config.projector.activation = "relu"  # relu | tanh | leaky_relu | gelu
-    config.projector.norm = True  # BatchNorm after every layer
-    config.projector.last_norm = True  # ... the last included
-
+    config.projector = _projector()
     # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
     config.predictor = ConfigDict()
     config.predictor.hidden = placeholder(int)  # unset: 4096
-
     # Of pretraining.
     config.optimizer = optimizer()
-
     # Of pretraining.
     config.augment = views()
     # An asymmetric second view: what is unset equals the first view's.
     config.augment.second = second_view()
-
     # The images and labels.
-    config.data = ConfigDict()
+    config.data = _data()
+    # The linear probe on frozen features (standardised, computed once).
+    config.probe = _probe()
+    # Fine-tuning of the whole network, against the same from scratch.
+    config.finetune = _finetune()
+    # The same network trained on all labels.
+    config.supervised = _supervised()
+    # A student taught by a fine-tuned network, on the pretraining images (SimCLRv2,
+    # section 2). Its baseline is the student on finetune's labels alone.
+    config.distill = _distill()
+    # The vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
+    config.knn = _knn()
+    # What an interrupted run continues from.
+    config.checkpoint = _checkpoint()
+    # Published figures to print next to ours.
+    config.published = _published()
+    return config
+
+
+def _method() -> Any:
+    """The method and what it alone takes."""
+    fields: Any = ConfigDict()
+    # simclr | moco | byol | the path of a .py file (CONTRIBUTING.md).
+    fields.name = "simclr"
+    fields.temperature = placeholder(float)  # simclr 0.5, moco 0.2
+    # Of the target: moco 0.999, byol 0.996, simclr with a memory 0.999.
+    fields.momentum = placeholder(float)
+    # simclr: negatives kept from a target, a multiple of 2 x batch_size (SimCLRv2), 0
+    fields.memory = placeholder(int)
+    fields.mechanism = placeholder(str)  # moco: queue end_to_end memory_bank
+    fields.queue_size = placeholder(int)  # moco: negatives, 65536
+    fields.bn_groups = placeholder(int)  # moco: BatchNorm by groups, 8
+    fields.shuffle = placeholder(bool)  # moco: keys change groups, True
+    fields.symmetric = placeholder(bool)  # moco: both directions, False
+    fields.bank_momentum = placeholder(float)  # moco, memory_bank: 0.5
+    fields.target_init = placeholder(str)  # byol: online | random
+    return fields
+
+
+def _encoder() -> Any:
+    """The ResNet."""
+    fields: Any = ConfigDict()
+    fields.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
+    fields.width = 1.0  # times 64 channels in the first stage
+    fields.sk = False  # selective kernels, ResNet-D stem (SimCLRv2)
+    fields.stem = "imagenet"  # imagenet (7x7/2, pool) | cifar (3x3/1)
+    # simclr (He kernels, each residual block starts as its shortcut) | torchvision (He
+    # kernels) | pytorch (as torch.nn layers start): matters in short trainings, see
+    # encoders.INITS.
+    fields.init_scheme = "simclr"
+    return fields
+
+
+def _projector() -> Any:
+    """The head behind h."""
+    fields: Any = ConfigDict()
+    fields.layers = 2  # Dense layers; 0: no head, z is h
+    fields.hidden = placeholder(int)  # unset: the width of h
+    fields.dim = 128  # the width of z
+    fields.activation = "relu"  # relu | tanh | leaky_relu | gelu
+    fields.norm = True  # BatchNorm after every layer
+    fields.last_norm = True  # ... the last included
+    return fields
+
+
+def _data() -> Any:
+    """Which images."""
+    fields: Any = ConfigDict()
     # A TFDS name | npz (a file of arrays) | folder (of image files) | mnist5k (inside a
     # package, see demo).
-    config.data.name = "cifar10"
-    config.data.path = ""  # the file for npz, the folder for folder
-    config.data.data_dir = ""  # TFDS's folder; "": its default
-    config.data.download = False  # let TFDS fetch what is missing
-    config.data.train_split = "train"  # what is trained on
-    config.data.test_split = "test"  # what every accuracy is of
-    config.data.pretrain_split = ""  # where it differs from train_split (STL-10)
-    config.data.limit = 0  # only the first n pretraining images; 0: all
+    fields.name = "cifar10"
+    fields.path = ""  # the file for npz, the folder for folder
+    fields.data_dir = ""  # TFDS's folder; "": its default
+    fields.download = False  # let TFDS fetch what is missing
+    fields.train_split = "train"  # what is trained on
+    fields.test_split = "test"  # what every accuracy is of
+    fields.pretrain_split = ""  # where it differs from train_split (STL-10)
+    fields.limit = 0  # only the first n pretraining images; 0: all
     # Side in pixels at which images are stored once decoded; 0: as they come.
-    config.data.stored_size = 0
-    config.data.streaming = False  # tf.data instead of images kept on the device
-    config.data.device_limit_gb = 4.0  # larger sets stream by themselves
+    fields.stored_size = 0
+    fields.streaming = False  # tf.data instead of images kept on the device
+    fields.device_limit_gb = 4.0  # larger sets stream by themselves
+    return fields
 
-    # The linear probe on frozen features (standardised, computed once).
-    config.probe = ConfigDict()
-    config.probe.every_epochs = 0  # also kNN and probe while pretraining; 0: never
-    config.probe.online = True  # a classifier trained along, gradient stopped at h
+
+def _probe() -> Any:
+    """The linear probe."""
+    fields: Any = ConfigDict()
+    fields.every_epochs = 0  # also kNN and probe while pretraining; 0: never
+    fields.online = True  # a classifier trained along, gradient stopped at h
     # The level that the score is of: h | head_1 | ... | z. All are probed anyway, see
     # `layers` in results.json; kNN, fine-tuning and every_epochs stay on h.
-    config.probe.features = "h"
-    config.probe.target = False  # also the target (moco, byol, simclr's memory)
-    config.probe.label_fraction = 1.0  # class-balanced, drawn by the seed
-    config.probe.epochs = 100  # passes over the labelled images
-    config.probe.batch_size = 256  # features of a step
-    config.probe.optimizer = optimizer(lr=1e-2, schedule="cosine")
+    fields.features = "h"
+    fields.target = False  # also the target (moco, byol, simclr's memory)
+    fields.label_fraction = 1.0  # class-balanced, drawn by the seed
+    fields.epochs = 100  # passes over the labelled images
+    fields.batch_size = 256  # features of a step
+    fields.optimizer = optimizer(lr=1e-2, schedule="cosine")
+    return fields
 
-    # Fine-tuning of the whole network, against the same from scratch.
-    config.finetune = ConfigDict()
-    config.finetune.label_fraction = 0.1  # as the probe's
+
+def _finetune() -> Any:
+    """Fine-tuning."""
+    fields: Any = ConfigDict()
+    fields.label_fraction = 0.1  # as the probe's
     # A text file with a file name of the training split (in a folder, or TFDS's feature
     # `file_name`) a line, like 1percent.txt and 10percent.txt of google-research/simclr
     # (imagenet_subsets): these images' labels, and label_fraction is not used. "": none
-    config.finetune.label_file = ""
-    config.finetune.from_layer = 0  # head layers kept below the classifier; 0: h
-    config.finetune.epochs = 60  # passes over the labelled images
-    config.finetune.batch_size = 256  # images of a step
-    config.finetune.optimizer = optimizer(schedule="cosine")
+    fields.label_file = ""
+    fields.from_layer = 0  # head layers kept below the classifier; 0: h
+    fields.epochs = 60  # passes over the labelled images
+    fields.batch_size = 256  # images of a step
+    fields.optimizer = optimizer(schedule="cosine")
     # What training from scratch needs is rarely what fine-tuning does: a rate of its
     # own for the baseline; unset: the same.
-    config.finetune.scratch_lr = placeholder(float)
-    config.finetune.augment = crop_and_flip()
+    fields.scratch_lr = placeholder(float)
+    fields.augment = crop_and_flip()
+    return fields
 
-    # The same network trained on all labels.
-    config.supervised = ConfigDict()
-    config.supervised.epochs = 100  # passes over the labelled images
-    config.supervised.batch_size = 256  # images of a step
-    config.supervised.optimizer = optimizer(schedule="cosine")
-    config.supervised.augment = crop_and_flip()
 
-    # A student taught by a fine-tuned network, on the pretraining images (SimCLRv2,
-    # section 2). Its baseline is the student on finetune's labels alone.
-    config.distill = ConfigDict()
-    config.distill.teacher = ""  # the workdir of the teacher; "": this one
+def _supervised() -> Any:
+    """Training on all labels."""
+    fields: Any = ConfigDict()
+    fields.epochs = 100  # passes over the labelled images
+    fields.batch_size = 256  # images of a step
+    fields.optimizer = optimizer(schedule="cosine")
+    fields.augment = crop_and_flip()
+    return fields
+
+
+def _distill() -> Any:
+    """Distillation (SimCLRv2, section 2)."""
+    fields: Any = ConfigDict()
+    fields.teacher = ""  # the workdir of the teacher; "": this one
     # finetune | supervised | distill (another workdir's student): what teaches.
-    config.distill.teacher_stage = "finetune"
+    fields.teacher_stage = "finetune"
     # The student; unset: as the section encoder.
-    config.distill.encoder = ConfigDict()
-    config.distill.encoder.depth = placeholder(int)  # as encoder.depth
-    config.distill.encoder.width = placeholder(float)  # as encoder.width
-    config.distill.encoder.sk = placeholder(bool)  # as encoder.sk
+    fields.encoder = ConfigDict()
+    fields.encoder.depth = placeholder(int)  # as encoder.depth
+    fields.encoder.width = placeholder(float)  # as encoder.width
+    fields.encoder.sk = placeholder(bool)  # as encoder.sk
     # Of both networks' logits; the paper: 0.1 where they are of one size, 1 where the
     # student is smaller.
-    config.distill.temperature = 1.0
+    fields.temperature = 1.0
     # w in (1 - w) distillation + w cross-entropy on finetune's labels (equation 3).
-    config.distill.label_weight = 0.0
-    config.distill.label_batch_size = 64  # labelled images added to a batch, if w > 0
-    config.distill.epochs = 100  # passes over the unlabelled images
-    config.distill.batch_size = 256  # unlabelled images
-    config.distill.optimizer = optimizer(schedule="cosine")
-    config.distill.augment = crop_and_flip()
+    fields.label_weight = 0.0
+    fields.label_batch_size = 64  # labelled images added to a batch, if w > 0
+    fields.epochs = 100  # passes over the unlabelled images
+    fields.batch_size = 256  # unlabelled images
+    fields.optimizer = optimizer(schedule="cosine")
+    fields.augment = crop_and_flip()
+    return fields
 
-    # The vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
-    config.knn = ConfigDict()
-    config.knn.k = 200  # neighbours
-    config.knn.temperature = 0.1  # a neighbour at cosine c has the weight exp(c / T)
 
-    # What an interrupted run continues from.
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every_steps = 500  # and at the end of every stage
-    config.checkpoint.keep = 2  # newest checkpoints of a stage
+def _knn() -> Any:
+    """The vote of the nearest."""
+    fields: Any = ConfigDict()
+    fields.k = 200  # neighbours
+    fields.temperature = 0.1  # a neighbour at cosine c has the weight exp(c / T)
+    return fields
 
-    # Published figures to print next to ours.
-    config.published = ConfigDict()
-    config.published.source = ""  # who published them, on what
-    config.published.rows = ()  # (row of the report, top-1, top-3 in percent or None)
-    return config
+
+def _checkpoint() -> Any:
+    """How often, and how many."""
+    fields: Any = ConfigDict()
+    fields.every_steps = 500  # and at the end of every stage
+    fields.keep = 2  # newest checkpoints of a stage
+    return fields
+
+
+def _published() -> Any:
+    """Other people's figures."""
+    fields: Any = ConfigDict()
+    fields.source = ""  # who published them, on what
+    fields.rows = ()  # (row of the report, top-1, top-3 in percent or None)
+    return fields

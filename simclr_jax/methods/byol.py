@@ -1,8 +1,14 @@
 """BYOL (Grill et al. 2020, arXiv 2006.07733): predict, from one view, how a slowly
-moving average of the same network sees the other view. No negatives."""
+moving average of the same network sees the other view. No negatives.
+
+The target network gets no gradient. It runs BatchNorm in training mode and keeps
+running statistics of its own, which are not averaged. Each view is normalised by
+itself, in both networks; the running statistics take one update in a step, the mean
+over views.
+"""
 
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -34,11 +40,6 @@ def byol(
 ) -> Method:
     """BYOL: the regression of both directions, added (equation 2).
 
-    The target network gets no gradient. It runs BatchNorm in training mode and keeps
-    running statistics of its own, which are not averaged. Each view is normalised by
-    itself, in both networks; the running statistics take one update in a step, the
-    mean over views.
-
     Metrics: `embedding_std` of the projections, whose fall to 0 is BYOL's way to fail,
     and `contrastive_accuracy`, which nothing here optimises.
 
@@ -58,37 +59,46 @@ def byol(
         raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
     if target_init not in TARGET_INITS:
         raise ValueError(f"target_init must be one of {TARGET_INITS}")
-    network = Network(encoder, projector)
     head = Predictor() if predictor is None else predictor
+    copied = target_init == "online"
+    byol = _BYOL(Network(encoder, projector), head, momentum, copied, microbatch)
+    return Method(byol.init, byol.loss, byol.update, byol.network.embed_state)
 
-    def init(key, images):
+
+class _BYOL(NamedTuple):
+    """The functions of a `Method`, pure in what the options fix."""
+
+    network: Network
+    predictor: nn.Module
+    momentum: float
+    copied: bool  # the target begins as a copy
+    microbatch: int | None
+
+    def init(self, key, images):
         key_network, key_head, key_target = jax.random.split(key, 3)
-        params, batch_stats = network.init(key_network, images)
-        copied = target_init == "online"
-        own = (params, batch_stats) if copied else network.init(key_target, images)
+        params, batch_stats = start = self.network.init(key_network, images)
+        own = start if self.copied else self.network.init(key_target, images)
         target = dict(zip(("params", "batch_stats"), own, strict=True))
-        z = network.embed(params, batch_stats, images)["z"]
-        _, weights, stats = init_module(key_head, head, z)
+        z = self.network.embed(params, batch_stats, images)["z"]
+        _, weights, stats = init_module(key_head, self.predictor, z)
         params = params | {"predictor": weights}
         batch_stats = batch_stats | {"predictor": stats}
         return params, {"batch_stats": batch_stats, "target": target}
 
-    def loss(params, model_state, key, views, index=None, features=False):
+    def loss(self, params, model_state, key, views, index=None, features=False):
         del key, index  # nothing here is drawn, nothing is remembered
         target = model_state["target"]
 
-        def project(batch_stats, images):
-            (_, z), batch_stats = network.train(target["params"], batch_stats, images)
-            return z, batch_stats
-
         def encode(apply, batch_stats):
             apply = in_groups(apply, len(views))  # one for each view
-            return encode_views(apply, batch_stats, views, microbatch=microbatch)
+            return encode_views(apply, batch_stats, views, microbatch=self.microbatch)
 
         ((h, z_a, p_a), (_, z_b, p_b)), batch_stats = encode(
-            partial(_predict, network, head, params), model_state["batch_stats"]
+            partial(self.predict, params), model_state["batch_stats"]
         )
-        (t_a, t_b), target_stats = encode(project, target["batch_stats"])
+        (t_a, t_b), target_stats = encode(
+            partial(self.project, target["params"]), target["batch_stats"]
+        )
         t_a, t_b = jax.lax.stop_gradient((t_a, t_b))
         both = byol_regression(p_a, t_b) + byol_regression(p_b, t_a)
 
@@ -99,18 +109,18 @@ def byol(
         new_state = model_state | {"batch_stats": batch_stats, "target": target}
         return both.mean(), (new_state, metrics)
 
-    def update(params, model_state, progress):
-        tau = 1 - (1 - momentum) * (jnp.cos(jnp.pi * progress) + 1) / 2
-        return update_target(params, model_state, tau)
+    def predict(self, params, batch_stats, images):
+        """Training mode: `((h [B, F], z [B, D], prediction [B, D]), new stats)`."""
+        (h, z), stats = self.network.train(params, batch_stats, images)
+        own = variables(params, batch_stats, "predictor")
+        prediction, new = apply_module(self.predictor, own, z, train=True)
+        return (h, z, prediction), stats | {"predictor": new}
 
-    return Method(init, loss, update, network.embed_state)
+    def project(self, params, batch_stats, images):
+        """Training mode of the target: `(z [B, D], new stats)`."""
+        (_, z), batch_stats = self.network.train(params, batch_stats, images)
+        return z, batch_stats
 
-
-def _predict(
-    network: Network, head: nn.Module, params: Any, batch_stats: Any, images: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], dict]:
-    """Training mode: `((h [B, F], z [B, D], prediction [B, D]), new batch_stats)`."""
-    (h, z), stats = network.train(params, batch_stats, images)
-    own = variables(params, batch_stats, "predictor")
-    prediction, stats["predictor"] = apply_module(head, own, z, train=True)
-    return (h, z, prediction), stats
+    def update(self, params, model_state, progress):
+        rise = (jnp.cos(jnp.pi * progress) + 1) / 2
+        return update_target(params, model_state, 1 - (1 - self.momentum) * rise)

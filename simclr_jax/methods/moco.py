@@ -3,10 +3,15 @@ a dictionary of other keys, larger than the batch.
 
 v1 and v2 (arXiv 2003.04297) differ by fields: temperature 0.07 or 0.2, a linear head
 (`Projector(layers=1, norm=False)`) or an MLP (`layers=2`), and the augmentation.
+
+BatchNorm would let a query recognise its key by the batch they were normalised in
+(section 3.3). So queries are normalised in groups of the batch, and keys in as many
+groups of its images in random order: what 8 GPUs with shuffled keys do, on any number
+of devices. The groups of a micro-batch are as large, or all of it.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -39,11 +44,6 @@ def moco(
 ) -> Method:
     """MoCo: InfoNCE of the first view's query with the second view's key.
 
-    BatchNorm would let a query recognise its key by the batch they were normalised in
-    (section 3.3). So queries are normalised in `bn_groups` groups of the batch and keys
-    in as many groups of its images in random order: what 8 GPUs with shuffled keys do,
-    on any number of devices. Of a micro-batch the groups are as large, or all of it.
-
     Metrics: `contrastive_accuracy`, the share of queries (of at most 1,024) nearer to
     their key than to every negative, and `embedding_std` of the queries.
 
@@ -68,42 +68,55 @@ def moco(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
-    network = Network(encoder, projector)
     source = _keys.make(mechanism, queue_size, momentum, num_examples, bank_momentum)
     options = {"mechanism": mechanism, "queue_size": queue_size}
     options |= {"bn_groups": bn_groups, "symmetric": symmetric}
+    moco = _MoCo(
+        Network(encoder, projector), source, temperature, microbatch, shuffle, options
+    )
+    return Method(moco.init, moco.loss, moco.update, moco.network.embed_state)
 
-    def init(key, images):
+
+class _MoCo(NamedTuple):
+    """The functions of a `Method`, pure in what the options fix."""
+
+    network: Network
+    source: _keys.Source
+    temperature: float
+    microbatch: int | None
+    shuffle: bool
+    options: dict[str, Any]  # those that `problem` judges
+
+    def init(self, key, images):
         key_network, key_memory = jax.random.split(key)
-        params, batch_stats = network.init(key_network, images)
-        z = jax.eval_shape(network.embed, params, batch_stats, images)["z"]
-        memory = source.start(key_memory, params, batch_stats, z.shape[1])
+        params, batch_stats = self.network.init(key_network, images)
+        z = jax.eval_shape(self.network.embed, params, batch_stats, images)["z"]
+        memory = self.source.start(key_memory, params, batch_stats, z.shape[1])
         return params, {"batch_stats": batch_stats} | memory
 
-    def encode(params, batch_stats, views, order=None):
-        apply = partial(network.train, params)
-        return _encode(apply, batch_stats, views, order, microbatch, bn_groups)
-
-    def loss(params, model_state, key, views, index=None, features=False):
-        if refused := problem(len(views[0]), microbatch, **options):
+    def loss(self, params, model_state, key, views, index=None, features=False):
+        size = len(views[0])
+        if refused := problem(size, self.microbatch, **self.options):
             raise ValueError(" ".join(refused))
         key_order, key_memory = jax.random.split(key)
-        order = jax.random.permutation(key_order, len(views[0])) if shuffle else None
-        seen, others = (views, views[::-1]) if symmetric else (views[:1], views[1:])
+        order = jax.random.permutation(key_order, size) if self.shuffle else None
+        both = self.options["symmetric"]
+        seen, others = (views, views[::-1]) if both else (views[:1], views[1:])
 
-        outputs, batch_stats = encode(params, model_state["batch_stats"], seen)
+        outputs, batch_stats = self.encode(params, model_state["batch_stats"], seen)
         queries = [z for _, z in outputs]
         step = _keys.Step(
             key_memory,
             params,
             model_state | {"batch_stats": batch_stats},
-            partial(encode, views=others, order=order),
+            partial(self.encode, views=others, order=order),
             queries[0],
             index,
         )
-        keys, negatives, new_state = source.keys(step)
+        keys, negatives, new_state = self.source.keys(step)
+        info_nce = partial(losses.info_nce, temperature=self.temperature)
         values = [
-            losses.info_nce(query, match, negatives, temperature=temperature).mean()
+            info_nce(query, match, negatives).mean()
             for query, match in zip(queries, keys, strict=True)
         ]
         metrics = {
@@ -114,11 +127,15 @@ def moco(
             metrics["h"] = jax.lax.stop_gradient(outputs[0][0])
         return sum(values), (new_state, metrics)
 
-    def update(params, model_state, progress):
-        del progress
-        return source.follow(params, model_state)
+    def encode(self, params, batch_stats, views, order=None):
+        """`([(h, z) of each view], new batch_stats)`, in groups along `order`."""
+        apply = partial(self.network.train, params)
+        groups = self.options["bn_groups"]
+        return _encode(apply, batch_stats, views, order, self.microbatch, groups)
 
-    return Method(init, loss, update, network.embed_state)
+    def update(self, params, model_state, progress):
+        del progress
+        return self.source.follow(params, model_state)
 
 
 def problem(

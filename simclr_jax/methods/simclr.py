@@ -1,6 +1,12 @@
 """SimCLR (Chen et al. 2020, arXiv 2002.05709): tell each image's other view
 from every other image of the batch. SimCLRv2 (arXiv 2006.10029) is the same loss
-behind a deeper projector (`Projector(layers=3)`), and optionally a memory."""
+behind a deeper projector (`Projector(layers=3)`), and optionally a memory.
+
+With a memory (SimCLRv2, section 2; there 64K keys and a momentum of 0.999, for about
+1 % more on ImageNet, published) a moving average of the network projects both views
+too, in training mode, with BatchNorm statistics of its own and no gradient. Its last
+keys, before this batch's, are further negatives of every view.
+"""
 
 from functools import partial
 from typing import Any
@@ -35,11 +41,6 @@ def simclr(
     Both views pass the network in one batch of 2B, so BatchNorm normalises over
     both, as in the paper's code. Metrics: those of `methods.embedding_metrics`.
 
-    With `memory`, SimCLRv2's (section 2; there 64K keys and a momentum of 0.999, for
-    about 1 % more on ImageNet, published): a moving average of the network projects
-    both views too, in training mode, with BatchNorm statistics of its own and no
-    gradient. Its last keys, before this batch's, are further negatives of every view.
-
     Args:
       encoder: `encoder(images, train) -> h [B, F]`.
       projector: `projector(h, train) -> z [B, D]`.
@@ -65,8 +66,8 @@ def simclr(
 
     def loss(params, model_state, key, views, index=None, features=False):
         del key, index  # nothing here is drawn
-        refused = problem(len(views[0]), microbatch, memory=memory, momentum=momentum)
-        if refused:
+        options = {"memory": memory, "momentum": momentum}
+        if refused := problem(len(views[0]), microbatch, **options):
             raise ValueError(" ".join(refused))
 
         def encode(params, batch_stats):
@@ -79,12 +80,10 @@ def simclr(
             _, new_state = queue.enqueue(new_state, encode)
         value = _nt_xent(z_a, z_b, temperature, model_state.get("queue"))
         metrics = embedding_metrics(z_a, z_b)
-        if features:
-            metrics["h"] = jax.lax.stop_gradient(h)
+        metrics |= {"h": jax.lax.stop_gradient(h)} if features else {}
         return value, (new_state, metrics)
 
     def update(params, model_state, progress):
-        del progress
         return queue.follow(params, model_state) if memory else model_state
 
     return Method(init, loss, update, network.embed_state)
