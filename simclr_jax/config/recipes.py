@@ -35,7 +35,7 @@ def load(recipe: str) -> Config:
     if not os.path.isfile(path):
         raise RequestError(f"--config: no recipe {recipe!r}; see configs/")
     try:
-        function = getattr(_module(path), "get_config", None)
+        function = getattr(load_module(path), "get_config", None)
         if function is None:
             raise RequestError(f"--config: {path} has no function get_config()")
         if colon and not inspect.signature(function).parameters:
@@ -67,7 +67,8 @@ def _line(error: Exception, path: str) -> str:
     return f" line {own[-1]}" if own else ""
 
 
-def _module(path: str) -> ModuleType:
+def load_module(path: str) -> ModuleType:
+    """Executes a recipe's file and returns it as the module "recipe"."""
     spec = importlib.util.spec_from_file_location("recipe", path)
     if spec is None or spec.loader is None:
         raise RequestError(f"--config: {path} is not a .py file")
