@@ -1,4 +1,4 @@
-"""Stage `knn`: what frozen features are worth to a vote of the nearest neighbours."""
+"""Stage `knn`: classifies frozen features by a vote of the nearest neighbours."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from simclr_jax.stages.linear import Features
 
 
 def knn(experiment: Experiment) -> dict[str, Any]:
-    """The test images' nearest labelled training images, by h."""
+    """Classifies the test images by their nearest labelled training images, in h."""
     step, params, model_state = experiment.pretrained
     bank = experiment.features(params, model_state, experiment.images.train, ("h",))
     test = experiment.features(params, model_state, experiment.images.test, ("h",))
@@ -19,7 +19,7 @@ def knn(experiment: Experiment) -> dict[str, Any]:
 
 
 def accuracy(experiment: Experiment, bank: Features, test: Features) -> float:
-    """The share of labelled queries whose class the labelled bank gives, by h."""
+    """The share of labelled test images that the labelled bank classifies rightly."""
     (features, labels), (queries, expected) = bank, test
     known = labels >= 0
     found = evaluation.knn(

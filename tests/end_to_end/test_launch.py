@@ -34,7 +34,7 @@ REFUSALS = [
     ("--config.encoder.width=0.3", "config.encoder.width", "1/64"),
     ("--config.encoder.stem=vit", "config.encoder.stem", "imagenet, cifar"),
     ("--config.stages=('pretrian',)", "config.stages", "pretrain"),
-    ("--config.stages=()", "config.stages", "out of: pretrain, knn"),
+    ("--config.stages=()", "config.stages", "stages from: pretrain, knn"),
     ("--config.method.name=simclear", "config.method.name", "simclr"),
     ("--config.method.name=/nowhere/mine.py", "config.method.name", "no file"),
     ("--config.method.queue_size=64", "config.method.queue_size", "simclr"),
@@ -157,7 +157,9 @@ def test_a_recipe_anywhere(tmp_path):
         assert request.config.encoder.depth == 18
         assert request.recipe == f"{path}:resnet18"
     for given in (["--config="], ["--config", ""]):
-        with pytest.raises(RequestError, match=r"^--config: no recipe ''; see configs"):
+        with pytest.raises(
+            RequestError, match=r"^--config: no recipe ''; --help lists"
+        ):
             command_line.parse(["launch.py", *given, "--workdir=a"])
 
 
