@@ -139,7 +139,7 @@ def test_a_missing_data_set_says_how_to_get_it(tmp_path, capsys):
         (["--config=configs/nothing.py"], "no recipe 'configs/nothing.py'"),
         (["--config", "configs/nothing.py"], "no recipe 'configs/nothing.py'"),
         ([f"--config={ROOT}/configs/cifar10.py:resnet19"], "resnet19"),
-        ([f"--config={ROOT}/configs/demo.py:variant"], "argument"),
+        ([f"--config={ROOT}/configs/demo.py:variant"], "has no variants"),
     ],
 )
 def test_a_missing_recipe(tmp_path, capsys, flags, word):
