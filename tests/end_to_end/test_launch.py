@@ -45,7 +45,7 @@ REFUSALS = [
     ("--config.probe.target=True", "config.probe.target", "no target"),
     ("--config.optimizer.name=adan", "config.optimizer.name", "adamw"),
     ("--config.stages=('probe',)", "config.stages", "no pretraining checkpoint"),
-    ("--config.pretrained=/nowhere", "config.pretrained", "leave 'pretrain' out"),
+    ("--config.pretrained=/nowhere", "config.pretrained", "remove 'pretrain'"),
     ("--config.data.path=/nowhere.npz", "config.data.path", "/nowhere.npz"),
     ("--config.data.name=cifra10", "config.data.name", "cifar10"),
     ("--config.data.limit=65", "config.data.limit", "the 64 images"),
@@ -67,7 +67,11 @@ REFUSALS = [
         "first <= second",
     ),
     ("--config.augment.second.blur=1.5", "config.augment.second.blur", "0 to 1"),
-    ("--config.finetune.from_layer=3", "config.finetune.from_layer", "2 layers"),
+    (
+        "--config.finetune.from_layer=3",
+        "config.finetune.from_layer",
+        "projector.layers 2",
+    ),
     ("--config.probe.features=y", "config.probe.features", "head_1"),
     ("--config.probe.features=head_2", "config.probe.features", "h, head_1, z"),
     (
@@ -180,7 +184,7 @@ def test_tensorboard_without_tensorflow_is_refused(npz, tmp_path):
         "--config.tensorboard=True",
         PYTHONPATH=block(tmp_path / "blocked", "tensorflow"),
     )
-    cure = ("blocked", "'.[train]'", "leave it False")
+    cure = ("blocked", "'.[train]'", "set it to False")
     expect_refusal(
         done.returncode,
         done.stderr,
