@@ -173,7 +173,7 @@ def test_a_python_without_the_packages_is_told_so():
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert re.match(
-        r"error: .* has no package absl; take .*'\.\[train\]'\n$", done.stderr
+        r"error: .* has no package absl; use .*'\.\[train\]'\n$", done.stderr
     )
 
 
