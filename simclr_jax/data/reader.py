@@ -147,9 +147,10 @@ def limited(count: int, limit: int, what: str) -> int:
     Raises:
       DataError: the limit is not in 0..count.
     """
-    if not 0 <= limit <= count:
+    if limit < 0:
+        raise DataError("limit", f"{limit} is negative; 0 takes all images")
+    if limit > count:
         raise DataError(
-            "limit",
-            f"{limit} is not in 0..{count}, the examples of {what}; 0 takes all",
+            "limit", f"{limit} is more than the {count} images of {what}; 0 takes all"
         )
     return limit or count

@@ -23,7 +23,7 @@ REFUSALS = [
     ("--config.batch_size=1e3", "config.batch_size", "1e3"),
     ("batch_size=3", "batch_size=3", "--config.batch_size=3"),
     ("lr=3", "lr=3", "--config.optimizer.lr=3"),
-    ("--learning_rate=3", "Unknown", "'learning_rate'"),
+    ("--learning_rate=3", "not a flag", "write --config.optimizer.lr=3"),
     ("--config.batch_size=-4", "config.batch_size", "-4"),
     ("--config.optimizer.lr=nan", "config.optimizer.lr", "nan"),
     ("--config.optimizer.lr=-1.0", "config.optimizer.lr", "above 0"),

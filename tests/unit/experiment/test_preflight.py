@@ -168,9 +168,7 @@ def test_a_batch_larger_than_the_images_has_one_text(tmp_path, stage, field):
 def test_the_limit_is_of_the_split_to_pretrain_on(tmp_path):
     """40 test images to pretrain on; all 64 training images keep their labels."""
     config = recipe(tmp_path, **{"data.pretrain_split": "test", "data.limit": 41})
-    expected = (
-        "config.data.limit: 41 is not in 0..40, the examples of npz test; 0 takes"
-    )
+    expected = "config.data.limit: 41 is more than the 40 images of npz test; 0 takes"
     assert said(config, tmp_path).startswith(expected)
     config.data.limit = 20
     config.probe.batch_size = 64

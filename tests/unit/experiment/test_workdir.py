@@ -86,7 +86,7 @@ def test_results_carry_what_was_run(workdir, config):
     assert results["knn"] == {"top1": 0.5, "step": 3}
     assert results["probe"] == {"step": 3}
     assert results["seed"] == 0
-    assert results["config"]["encoder"]["depth"] == 18
+    assert results["config"]["encoder"]["depth"] == 10
     assert {"jax", "flax", "optax"} <= set(results["versions"])
 
 
