@@ -3,17 +3,17 @@
 # make test-fast  set up, then the unit tests only: two minutes
 # make clean   remove the virtual environment and the demo's run
 #
-# Set-up is .venv with the versions of constraints.txt, done once per change of them.
-# PYTHON=python3.12 chooses another interpreter (>= 3.11; `make test` <= 3.13, the newest
-# that TensorFlow has packages for), JAX=cuda12 | cuda13 | cpu another build of jax than
-# the one this machine's driver asks for.
+# Setting up installs the versions of constraints.txt into .venv, again when they change.
+# PYTHON=python3.12 chooses another interpreter: 3.11 or newer, and up to 3.13 for
+# `make test`, because TensorFlow has no packages for newer ones.
+# JAX=cuda12 | cuda13 | cpu chooses a build of jax; by default the one for the driver.
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# CUDA 13 needs driver 580, CUDA 12 driver 525; without a driver the CPU build.
+# CUDA 13 needs driver 580 or newer, CUDA 12 driver 525. Without a driver: the CPU build.
 DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader \
   2>/dev/null | head -n 1 | cut -d. -f1 | grep -E '^[0-9]+$$' || echo 0)
 JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
@@ -23,7 +23,7 @@ EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
 .PHONY: demo test test-fast lint types clean
 
-# One file goes to one worker; the longest files first (tests/conftest.py).
+# Each file runs in one worker, the longest files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: .venv/ready-$(JAX)-demo
@@ -47,8 +47,9 @@ clean:
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
-	  f"simclr_jax needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=...")'
-	@echo "making .venv with $(PYTHON) ..."
+	  f"simclr_jax needs Python 3.11 or newer, this is {v[0]}.{v[1]}: \
+	make PYTHON=python3.12")'
+	@echo "creating .venv with $(PYTHON) ..."
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv module is \
 	  missing or broken (on Debian: apt install python3-venv)" >&2; exit 1; }
 

@@ -1,4 +1,4 @@
-"""The one entry point: flags -> config -> stages.
+"""The one entry point: it reads the flags, makes the config and runs the stages.
 
     python launch.py --config=configs/cifar10.py --workdir=runs/cifar10
     python launch.py --config=configs/demo.py --workdir=runs/a --config.epochs=5
@@ -6,7 +6,7 @@
     python launch.py --help [--config=configs/demo.py]
 
 The same command continues an interrupted run. Exit codes: 0 done, 1 the machine
-failed us, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
+failed, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
 """
 
 import sys
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         return run(argv)
     except (RequestError, DivergedError, StoppedError, FailedError) as error:
         kind = "stopped" if isinstance(error, StoppedError) else "error"
-        # One line, though a value in it may have several.
+        # One line, even if a value in it has several.
         print(f"{kind}: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 
 
 def run(argv: list[str]) -> int:
-    """Does what the command line asks for; what goes wrong is an exception."""
+    """Does what the command line asks for, or raises an exception."""
     from simclr_jax.config import command_line, help
 
     recipes = Path(__file__).with_name("configs")
@@ -72,7 +72,7 @@ def run(argv: list[str]) -> int:
 def train(config: Any, workdir: str) -> None:
     """Checks the request, then runs the stages that are not done yet.
 
-    Imports as late as it can: a wrong request is rejected before Orbax is loaded.
+    It imports late, so that a wrong request is rejected before Orbax is loaded.
     """
     from simclr_jax.config.validate import validate
     from simclr_jax.experiment import workdir as workdir_lib

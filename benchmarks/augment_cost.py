@@ -1,10 +1,10 @@
-"""What augmentation costs: one JSON line per case, for whatever device is there.
+"""Times augmentation on the device at hand; prints one JSON line per case.
 
     python benchmarks/augment_cost.py
     python benchmarks/augment_cost.py --batch 256 --size 224 --stored 256 --calls 20
 
-`ms_min` is the least of many calls, the one to compare between runs on a machine that
-others use too. A case covers one batch; `two_views` makes two views of every image.
+A case covers one batch; `two_views` makes two views of every image. `ms_min` is the
+fastest of many calls: compare it between runs on a machine that others use too.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def measure(function, *arguments, calls):
 
 
 def cases(size):
-    """Name -> (function of key and images, whether it takes images of stored size)."""
+    """Name -> (function of key and images, whether its images are of stored size)."""
     plain, blurred = augment.View(), augment.View(blur=0.5)
     crop_flip = augment.View(jitter=0.0, grayscale=0.0)
     two = functools.partial(augment.two_views, size=size)

@@ -2,12 +2,12 @@
 
     python benchmarks/demo_rates.py --workdir=runs/demo_rates
 
-The demo's own training split, without the images that its seeds 0, 1 and 2 draw as
-labelled and without the test split, is divided into 250 images per class to train on
-and the rest to score. On those, for every seed and learning rate: fine-tuning from a
-pretrained encoder, the same from scratch, the probe on the pretrained and on the
-random encoder, five labels per class as in the demo. A run that is already there is
-not run again; the points go to benchmarks/results/demo_rates.json.
+The study uses the demo's training split, without the images that the demo's seeds 0, 1
+and 2 draw as labelled: 250 images per class to train on, the rest to score. The test
+split is not used. For every seed and learning rate the study runs fine-tuning from a
+pretrained encoder and from scratch, and the probe on the pretrained and on the random
+encoder, with five labels per class as in the demo. Finished runs are not repeated. The
+points go to benchmarks/results/demo_rates.json.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RESULTS = ROOT / "benchmarks/results/demo_rates.json"
 
 
 def study_data(path: Path) -> None:
-    """Writes the study's .npz: nothing the demo trains labels on, nothing it tests."""
+    """Writes the study's .npz, without the demo's labelled and test images."""
     config = demo.get_config()
     reader = open_dataset("mnist5k").reader("train")
     used = {
@@ -59,7 +59,10 @@ def study_data(path: Path) -> None:
         test_images=reader.images[held_out],
         test_labels=reader.labels[held_out],
     )
-    print(f"{len(used)} labelled in the demo, {len(train)} to train, {len(held_out)}")
+    print(
+        f"images: {len(used)} labelled in the demo and left out, {len(train)} to train "
+        f"on, {len(held_out)} to score"
+    )
 
 
 def launch(workdir: Path, *flags: str) -> dict:
@@ -79,7 +82,7 @@ def main() -> None:
     if not data.exists():
         study_data(data)
     fraction = 5 / TRAIN_PER_CLASS
-    # 39 steps an epoch here, 62 in the demo: as many steps, not as many epochs.
+    # The demo's number of steps: an epoch has 39 steps here and 62 in the demo.
     shared = [
         "--config.data.name=npz",
         f"--config.data.path={data}",

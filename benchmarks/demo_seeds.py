@@ -1,11 +1,11 @@
-"""The demo for three seeds: what it shows is not the luck of one.
+"""Runs the demo with three seeds, to show that its result is not the luck of one.
 
     python benchmarks/demo_seeds.py --workdir=runs/demo_seeds
 
-Runs configs/demo.py for seeds 0, 1 and 2 (a run that is there already is not run
-again), writes benchmarks/results/demo_seeds.json and prints the table: top-1 on the
-whole test split, its mean and standard deviation over seeds, and the differences that
-the demo is about, seed by seed.
+Runs configs/demo.py with seeds 0, 1 and 2 (finished runs are not repeated), writes
+benchmarks/results/demo_seeds.json and prints a table: top-1 on the whole test split,
+its mean and standard deviation over seeds, and seed by seed the two differences that
+the demo is about.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def table(runs: list[dict]) -> str:
 
     def gap(label: str, better: str, baseline: str) -> None:
         pairs = zip(rows[better], rows[baseline], strict=True)
-        rows[label] = [ours - theirs for ours, theirs in pairs]
+        rows[label] = [score - base for score, base in pairs]
 
     gap("probe: pretrained - random", "linear probe", "  on the random encoder")
     gap("fine-tuned - from scratch", "fine-tuned", "  from scratch")

@@ -1,12 +1,12 @@
-"""What the host pays to start one train step, and whether several at once would help.
+"""Times how long the host takes to start a train step, alone or several in one call.
 
     python benchmarks/dispatch.py
 
-Takes the real step (`train.make_step`, LARS) over a state with as many arrays as
-SimCLR's ResNet has, but each of one number: what is left is the host's part of a step,
-and a little arithmetic. `scan` puts ten steps into one call. The loop starts a step
-while the one before still runs, so the host's part costs time only where a step on the
-device is shorter than it. One JSON line per network.
+Runs the real step (`training.make_step`, LARS) on a state with as many arrays as
+SimCLR's ResNet has, each shrunk to one number. What is left is the host's part of a
+step and a little arithmetic. `scan` puts ten steps into one call. The training loop
+starts a step while the one before still runs, so the host's part costs time only if the
+device's part is shorter. Prints one JSON line per network.
 """
 
 import json

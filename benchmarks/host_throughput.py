@@ -1,12 +1,12 @@
-"""How many JPEGs a second the host decodes for the device: tf.data alone, no network.
+"""Times how fast the host decodes JPEGs for the device: tf.data alone, no network.
 
     python benchmarks/host_throughput.py
     python benchmarks/host_throughput.py --size=224 --batch=256 --seconds=20
 
-Writes a data set of synthetic JPEGs (1/f noise, as photographs have it, quality 90) in
-TFDS form, streams it as training does (shuffled epochs, config.data.streaming), and
-prints one JSON line: images per second, per core that was busy, and which share of the
-processor's time is decoding.
+Writes a data set of synthetic JPEGs in TFDS form (1/f noise, like photographs; quality
+90) and streams it as training does (shuffled epochs, config.data.streaming). Prints one
+JSON line: images per second, images per second of processor time, and the share of the
+processor's time that decoding takes.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def jpeg(rng: np.random.Generator, size: int) -> bytes:
 
 
 def write(folder: str, size: int) -> list[bytes]:
-    """The data set "synthetic" in `folder`; returns its files."""
+    """Writes the data set "synthetic" into `folder`; returns its JPEG files."""
     import tensorflow_datasets as tfds
 
     rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def cpu() -> float:
 
 
 def rate(batches, seconds: float) -> dict[str, float]:
-    """images/s on the wall and per second of processor time, after a first batch."""
+    """Images per second of wall clock and of processor time, after a first batch."""
     batches = iter(batches)
     next(batches)
     images, begin, busy = 0, time.perf_counter(), cpu()

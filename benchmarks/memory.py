@@ -1,13 +1,13 @@
-"""What a pretraining step needs in memory, asked of the compiler, not guessed.
+"""Asks the compiler how much memory a pretraining step needs.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --cases=cifar_r50
 
 Compiles SimCLR's step (forward, loss, gradients; no data, no optimizer) for the device
-that is there, without running it, and prints one JSON line per case: temporary memory
-from `compiled.memory_analysis()`, and FLOPs counted from the program with every scan
-taken as often as it runs. On a CPU this is XLA's plan for a CPU in float32: GPUs keep
-other temporaries, and bfloat16 is not measured by it.
+at hand, without running it. Prints one JSON line per case: temporary memory from
+`compiled.memory_analysis()`, and FLOPs counted in the program, with each scan counted
+as often as it runs. On a CPU this is XLA's plan for a CPU in float32: a GPU's plan
+differs, and bfloat16 is not measured.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def forward(
     sk: bool = False,
     layers: int = 2,
 ):
-    """(SimCLR's loss of params, state and two views, abstract arguments for it)."""
+    """`(SimCLR's loss, its arguments' shapes)`: params, state and two views."""
     stem = "cifar" if size == 32 else "imagenet"
     method = methods.make(
         "simclr",
@@ -68,7 +68,7 @@ def forward(
 
 
 def gradient(**fields):
-    """(the step's function, abstract arguments); the fields are those of `forward`."""
+    """`(the step, shapes of its arguments)`; `fields` are those of `forward`."""
     loss, arguments = forward(**fields)
     return jax.value_and_grad(loss, has_aux=True), arguments
 
@@ -76,8 +76,9 @@ def gradient(**fields):
 def flops(jaxpr: Any, zeros: bool = True) -> float:
     """Multiplications and additions of all products and convolutions in a jaxpr.
 
-    A strided convolution's gradient by its input is a convolution of that gradient with
-    zeros put between: `zeros=False` leaves the products with those out. Padding counts.
+    The gradient of a strided convolution by its input is itself a convolution, with
+    zeros put between the values. `zeros=False` leaves out the products with these
+    zeros. Products with padding count.
     """
     total = 0.0
     for equation in jaxpr.eqns:

@@ -1,19 +1,19 @@
-"""SimCLR, MoCo v2 and BYOL side by side on real CIFAR-10, on CPU cores.
+"""Compares SimCLR, MoCo v2 and BYOL on real CIFAR-10, on CPU cores.
 
     python benchmarks/methods_cpu.py --data_dir=TFDS --workdir=runs/methods
 
-The yardstick (configs/cifar10_cpu.py and its variants) with 5,000 images, 10 epochs of
-SimCLR in batches of 256 and 30 of the others in batches of 64, seeds 0, 1 and 2: kNN,
-probe of the pretrained and of the random encoder, wall clock and peak memory. Each
-point is kept in benchmarks/results/methods_cpu.json, and not run again (points.py: two
-processes can share them). Prints the table.
+Runs the yardstick (configs/cifar10_cpu.py and its variants) with 5,000 images and seeds
+0, 1 and 2: 10 epochs of SimCLR in batches of 256, 30 of the others in batches of 64.
+Measures kNN, the probe of the pretrained and of the random encoder, wall clock and peak
+memory. benchmarks/results/methods_cpu.json keeps each point, which is not run again
+(see points.py: two processes can share the work). Prints the table.
 
     python benchmarks/methods_cpu.py --data_dir=TFDS --workdir=runs/held_out --choose
 
-is how SETTINGS were chosen: candidates at seed 100, scored on training images 5,000 to
-9,999, which the table's runs neither train on nor are tested with
-(benchmarks/results/methods_cpu_choose.json). SimCLR's were not searched: the
-yardstick's did. BYOL's 30 epochs go on from the candidate of 20, without a trial.
+shows how SETTINGS were chosen. It runs CANDIDATES with seed 100 and scores them on
+training images 5,000 to 9,999, which the table's runs neither train on nor are tested
+with (benchmarks/results/methods_cpu_choose.json). SimCLR's settings were not searched:
+they are the yardstick's. BYOL's 30 epochs extend the candidate of 20, without a trial.
 """
 
 import argparse
@@ -34,9 +34,9 @@ COMMON = {
     "probe.every_epochs": 0,
 }
 _GROUPS = {"batch_size": 64, "method.bn_groups": 8, "method.temperature": 0.2}
-# What each method's variant of the recipe is changed in, if anything. Of the candidates
-# of 10 epochs only symmetric MoCo (which encodes twice as many keys) gained five points
-# of the probe over the random encoder.
+# What each method changes in its variant of the recipe. Of the candidates with 10
+# epochs only symmetric MoCo, which encodes twice as many keys, gained five points of
+# the probe over the random encoder.
 SETTINGS: dict[str, dict] = {
     "simclr": {},
     "moco": _GROUPS | {"epochs": 30},
@@ -121,7 +121,7 @@ def table(found: dict) -> str:
 
 
 def held_out(data_dir: str, path: Path) -> None:
-    """Training images 0 to 4,999 to train on, 5,000 to 9,999 to be tested with."""
+    """Writes training images 0 to 4,999 to train on and 5,000 to 9,999 to test on."""
     import numpy as np
     from tensorflow_datasets import as_numpy, load  # pyright: ignore
 

@@ -1,10 +1,10 @@
-"""lightly's SimCLR in PyTorch, timed on demand: the other side of throughput.py.
+"""Times lightly's SimCLR in PyTorch: the other side of throughput.py.
 
-Run by `throughput.py --peer=PYTHON` with an interpreter that has torch and lightly.
-Reads requests as JSON lines on stdin, {"case": ..., "mode": "train" | "step", "steps":
-n, "data": path}, and answers each with {"seconds": of the n steps}. "train" is
-lightly's transform on two data workers, its loss and head, Adam; "step" is the same on
-two batches that are there already. Convolutions run channels_last.
+`throughput.py --peer=PYTHON` runs this file by an interpreter that has torch and
+lightly. It reads requests as JSON lines on stdin, {"case": ..., "mode": "train" |
+"step", "steps": n, "data": path}, and answers each with {"seconds": of the n steps}.
+"train" uses lightly's transform on two data workers, its loss and head, and Adam;
+"step" is the same on two given batches. Convolutions run channels_last.
 """
 
 import json
@@ -22,8 +22,8 @@ DEVICE = "cuda" if CUDA else "cpu"
 try:
     import torchvision  # noqa: F401
 except RuntimeError:
-    # The registry's torchvision is built for CUDA. Beside a CPU torch its import stops
-    # at two operators that nothing here uses; declaring their names is enough.
+    # PyPI's torchvision is built for CUDA. With a CPU torch its import fails at two
+    # operators that nothing here uses; declaring their names is enough.
     _operators = torch.library.Library("torchvision", "DEF")
     for _name in ("nms", "qnms"):
         _operators.define(
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 def encoder(depth: int, width: float) -> tuple[nn.Module, int]:
-    """torchvision's ResNet at a width, with CIFAR's stem; and its features."""
+    """torchvision's ResNet at a width, with CIFAR's stem; and how many features."""
     blocks = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[depth]
     channels, bottleneck = int(64 * width), depth >= 50
     layers: list[nn.Module] = [
@@ -125,7 +125,7 @@ class Peer:
 
     def run(self, mode: str, steps: int) -> float:
         batches = self._batches(mode)
-        self.step(*next(batches))  # warm, and the workers have started
+        self.step(*next(batches))  # warms up, and starts the workers
         _wait()
         start = time.perf_counter()
         for _ in range(steps):
@@ -158,7 +158,7 @@ def _wait() -> None:
 
 
 def main() -> None:
-    # Answers alone go to the pipe; what a library prints goes to stderr.
+    # Only answers go to the pipe; what a library prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     torch.set_num_threads(os.cpu_count() or 1)

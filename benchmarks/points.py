@@ -1,8 +1,8 @@
-"""Runs of a study, one result each, kept as they come: shared by the studies here.
+"""Runs the points of a study and records their results; shared by the studies here.
 
-A study is a list of named points. Each is in the study's JSON file once it is done and
-is not run again; one that was interrupted continues in its workdir. Started twice, two
-processes share the points: with `taskset -c 0` and `taskset -c 1` each has one core.
+A study is a list of named points. A finished point is in the study's JSON file and is
+not run again; an interrupted one continues in its workdir. Two processes of one study
+share its points: with `taskset -c 0` and `taskset -c 1` each of them has one core.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ Point = tuple[str, Callable[[Path], dict]]  # name, workdir -> result
 
 
 def launch(recipe: str, workdir: Path, settings: dict) -> dict:
-    """One run of launch.py: its results.json, with seconds and peak memory."""
+    """Runs launch.py once; returns its results.json, with seconds and peak memory."""
     command = [
         *(sys.executable, str(ROOT / "launch.py")),
         f"--config={ROOT}/configs/{recipe}",
@@ -38,7 +38,7 @@ def launch(recipe: str, workdir: Path, settings: dict) -> dict:
             f"{' '.join(command)}: exit {os.waitstatus_to_exitcode(status)}"
         )
     record = json.loads((workdir / "results.json").read_text())
-    # Of this process: an interrupted run that continued counts from there.
+    # Of this process: a continued run counts from where it continued.
     record["wall_clock_s"] = round(time.monotonic() - begin, 1)
     record["peak_memory_mib"] = round(usage.ru_maxrss / 1024)
     record["settings"] = {k: v for k, v in settings.items() if k not in _MACHINE}
@@ -46,7 +46,7 @@ def launch(recipe: str, workdir: Path, settings: dict) -> dict:
 
 
 def provenance(record: dict) -> dict:
-    """What made a run's results: kept beside every figure."""
+    """What made a run's results; recorded with every figure."""
     kept = ("commit", "versions", "device", "cpus", "seed", "settings")
     return {name: record[name] for name in kept}
 
@@ -56,10 +56,10 @@ def read(path: Path) -> dict:
 
 
 def run_missing(path: Path, points: list[Point], workdir: Path, limit: int) -> dict:
-    """Runs up to `limit` points that `path` lacks and no other process is at.
+    """Runs up to `limit` points that `path` lacks and no other process is running.
 
     Returns:
-      name -> result, of all that are done.
+      name -> result of every finished point.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     for name, run in points:
@@ -81,7 +81,7 @@ def run_missing(path: Path, points: list[Point], workdir: Path, limit: int) -> d
 
 @contextlib.contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Whether this process has the file's lock; it ends with the process."""
+    """Yields whether this process has the file's lock, which ends with the process."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

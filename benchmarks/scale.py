@@ -1,25 +1,26 @@
-"""What SimCLRv2's published networks need at the paper's setting, without running them.
+"""Computes what SimCLRv2's published networks need at the paper's setting; runs none.
 
-    python benchmarks/scale.py                        # by the program, a minute
+    python benchmarks/scale.py                        # from the programs, a minute
     python benchmarks/scale.py --sizes= --compile=50_1x,50_1x_sk
     python benchmarks/scale.py --sizes= --compile=50_1x --microbatch=512
     python benchmarks/scale.py --sizes= --table
 
-ImageNet at 224 px, batch 4096 over 32 devices (virtual ones of this CPU), the head of
-configs/simclrv2.py, float32. Each size gives one line of benchmarks/results/scale.jsonl
-by its program (abstract shapes only), and where asked for one by the compiler's plan
-for the step sharded over the devices; what is there is not done again. `--table` prints
-them.
+The setting: ImageNet at 224 px, batch 4096 over 32 devices (virtual ones of this CPU),
+the head of configs/simclrv2.py, float32. Each size adds a line to
+benchmarks/results/scale.jsonl that is computed from its program (abstract shapes only).
+`--compile` adds a line from the compiler's plan for the step sharded over the devices.
+Lines that exist are not computed again. `--table` prints them all.
 
-- parameters: encoder, and encoder with head; statistics of BatchNorm apart.
+- parameters: of the encoder, and of encoder and head; BatchNorm's statistics are
+  counted separately.
 - optimizer: bytes of LARS's state, from its `init`.
 - FLOPs: of products and convolutions in the step's program (forward, NT-Xent over the
-  whole batch, gradients; both views), scans as often as they run, without the zeros of
-  strided convolutions' gradients.
+  whole batch, gradients; both views). Each scan counts as often as it runs, the zeros
+  in strided convolutions' gradients do not count.
 - kept: bytes of the distinct arrays that autodiff keeps from the forward pass for the
-  backward pass, the program's inputs apart, an array that repeats another counted as
-  that other; a device has 1/32 of them. See `kept`.
-- temporaries: `compiled.memory_analysis()` per device. On a CPU: a GPU's plan differs.
+  backward pass, without the program's inputs. An array that only repeats another counts
+  as that other. A device has 1/32 of them. See `kept`.
+- temporaries: `compiled.memory_analysis()` per device, on a CPU. A GPU's plan differs.
 """
 
 import argparse
@@ -64,7 +65,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def setting(name: str, microbatch: int | None = None) -> dict[str, Any]:
-    """The fields of `forward` for a size, the recipe's own for the rest."""
+    """The arguments of `forward` for a size; all but the network are the recipe's."""
     recipe = simclrv2.get_config()
     assert recipe.projector.dim == 128
     assert recipe.projector.hidden is None
@@ -87,9 +88,10 @@ def count(tree: Any) -> int:
 def kept(function: Any, params: Any, *others: Any) -> int:
     """Bytes of what the gradient by `params` keeps from the forward pass.
 
-    The outputs of the program that computes jax.vjp's residuals, each once, without the
-    program's own inputs. Where one is another array repeated (a scale per channel, over
-    all pixels), only that other one has to be kept, so that is what counts.
+    These are the outputs of the program that computes jax.vjp's residuals, each counted
+    once, without the program's own inputs. If one only repeats another array (a scale
+    per channel, over all pixels), the other one is all that has to be kept, so it is
+    what counts.
 
     Args:
       function: `(params, *others) -> (scalar, anything)`; a plain program, not a scan.
@@ -111,7 +113,7 @@ def kept(function: Any, params: Any, *others: Any) -> int:
 
 
 def by_program(name: str) -> dict[str, Any]:
-    """A size's figures, from abstract shapes alone."""
+    """A size's figures from its program, with abstract shapes only."""
     fields = setting(name)
     loss, arguments = forward(**fields)
     params, state = arguments[:2]
@@ -150,7 +152,7 @@ def by_compiler(name: str, microbatch: int | None) -> dict[str, Any]:
         "temporaries_gib": round(memory.temp_size_in_bytes / GIB, 3),
         "arguments_gib": round(memory.argument_size_in_bytes / GIB, 3),
         "outputs_gib": round(memory.output_size_in_bytes / GIB, 3),
-        # Of the device, a scan's body counted once.
+        # Of one device; a scan's body counts once.
         "xla_tflop": round(compiled.cost_analysis()["flops"] / 1e12, 3),
         "compile_s": round(time.monotonic() - begin),
         "device": f"{DEVICES} x {jax.devices()[0].device_kind}",
@@ -158,7 +160,7 @@ def by_compiler(name: str, microbatch: int | None) -> dict[str, Any]:
 
 
 def read() -> dict[tuple[str, str, int | None], dict[str, Any]]:
-    """The lines so far, by size, kind and micro-batch."""
+    """The recorded lines, by size, kind and micro-batch."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     records = map(json.loads, lines)
     return {(x["size"], x["by"], x.get("microbatch")): x for x in records}
@@ -201,7 +203,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--compile", default="")
-    parser.add_argument("--microbatch", type=int, help="of the sizes to compile")
+    parser.add_argument(
+        "--microbatch", type=int, help="images per micro-batch of the sizes to compile"
+    )
     parser.add_argument("--table", action="store_true")
     request = parser.parse_args()
     startup.set_cpu_flags()  # XLA reads them when first used

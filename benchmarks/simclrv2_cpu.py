@@ -1,12 +1,12 @@
-"""SimCLRv2's two claims on real CIFAR-10, two CPU cores, 1 % of the labels.
+"""Tests SimCLRv2's two claims on real CIFAR-10, on two CPU cores, with 1 % of labels.
 
     python benchmarks/simclrv2_cpu.py --data_dir=TFDS --workdir=runs/simclrv2
 
-configs/simclrv2.py:cpu (5,000 images, 50 labels, 10 epochs), seeds 0, 1 and 2:
-fine-tuning from the first head layer against from h, of one pretrained network; and a
-student of half the width, distilled from that network, against the same student
-pretrained and fine-tuned itself, and on the labels alone. Each seed is in
-benchmarks/results/simclrv2_cpu.json once it is done (points.py). Prints the table.
+Runs configs/simclrv2.py:cpu (5,000 images, 50 labels, 10 epochs) with seeds 0, 1 and 2.
+Two comparisons: fine-tuning one pretrained network from the first head layer or from h;
+and a student of half the width that is distilled from that network, that is pretrained
+and fine-tuned itself, or that is trained on the labels alone. Finished seeds are in
+benchmarks/results/simclrv2_cpu.json (see points.py). Prints the table.
 """
 
 import argparse

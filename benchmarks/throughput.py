@@ -1,16 +1,16 @@
-"""How fast a SimCLR train step is, whole and in parts, on whatever device is there.
+"""Times a SimCLR train step, whole and in parts, on the device at hand.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --cases=r18_quarter --rounds=7
     python benchmarks/throughput.py --peer=PYTHON    # which has torch and lightly
 
-One JSON line per case, then a table. `train` is the whole step as launch.py runs it:
-images gathered from the device, augmented, encoded, loss, gradients, Adam. `step` is
-the same on two batches that are there already. Parts are timed alone, so they need not
-add up. With --peer, lightly's SimCLR in PyTorch (peer_simclr.py) trains the same
-architecture on the same images, turn by turn; the ratio is its time over ours in the
-same turn: above 1 we are faster. FLOPs are three times those of the forward pass, as
-XLA counts it; `share` is of the device's peak, on a CPU of its measured float32 matrix
+Prints one JSON line per case, then a table. `train` is the whole step as launch.py runs
+it: gather the images on the device, augment, encode, loss, gradients, Adam. `step` is
+the same on two given batches. Parts are timed alone, so they need not add up. With
+--peer, lightly's SimCLR in PyTorch (peer_simclr.py) trains the same architecture on the
+same images, in alternating turns. The ratio is its time over ours in the same turn:
+above 1 we are faster. FLOPs are three times those that XLA counts for the forward pass.
+`share` is their share of the device's peak, for a CPU of its measured float32 matrix
 product.
 """
 
@@ -54,12 +54,12 @@ CASES = {
     "r50": {"depth": 50, "width": 1.0, "batch": 32, "size": 32},
     "r18_96": {"depth": 18, "width": 1.0, "batch": 32, "size": 96},
 }
-# Dense float32 (TF32 where that is what XLA uses), TFLOP/s, from the data sheets.
+# Dense float32 (TF32 where XLA uses it), TFLOP/s, from the data sheets.
 PEAKS = {"NVIDIA H100 80GB HBM3": 494.7, "NVIDIA H200": 494.7}
 
 
 class Ours:
-    """One case of ours: the jitted step on augmented or on given views, and parts."""
+    """One case of ours: the compiled step on augmented or on given views, and parts."""
 
     def __init__(self, case: dict[str, Any], images: np.ndarray):
         batch, size = case["batch"], case["size"]
@@ -108,7 +108,7 @@ class Ours:
         }
 
     def run(self, mode: str, steps: int) -> float:
-        """Seconds of so many steps."""
+        """Takes so many steps; returns their seconds."""
         state, batch = self.states[mode], self.batches[mode]
         begin = time.perf_counter()
         for _ in range(steps):
@@ -161,7 +161,7 @@ class Ours:
 class Peer:
     """The PyTorch side, in a process of its own that works only when asked.
 
-    It has the environment of this one, huge pages included.
+    It inherits the environment of this process, huge pages included.
     """
 
     def __init__(self, python: str):
@@ -184,7 +184,7 @@ class Peer:
 
 
 def peak_tflops() -> float | None:
-    """The data sheet's, or what a float32 matrix product reaches on this CPU."""
+    """The data sheet's peak, or what a float32 matrix product reaches on this CPU."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return PEAKS.get(device.device_kind)
@@ -200,7 +200,7 @@ def peak_tflops() -> float | None:
 
 
 def measure(name: str, rounds: int, peer: Peer | None, folder: str) -> dict[str, Any]:
-    """One case: both modes, turn by turn with the peer, and the parts."""
+    """Measures one case: both modes, in alternating turns with the peer, and parts."""
     case = CASES[name]
     rng = np.random.default_rng(0)
     shape = (8 * case["batch"], case["size"], case["size"], 3)
@@ -211,16 +211,16 @@ def measure(name: str, rounds: int, peer: Peer | None, folder: str) -> dict[str,
     for mode in ("train", "step"):
         result[mode] = ours.compile(mode)
         steps = max(1, round(3 / ours.run(mode, 1)))  # about three seconds a turn
-        mine, theirs = [], []
+        our_times, peer_times = [], []
         for _ in range(rounds):
-            mine.append(ours.run(mode, steps) / steps)
+            our_times.append(ours.run(mode, steps) / steps)
             if peer:
-                theirs.append(peer.run(case, data, mode, steps) / steps)
-        result[mode]["images_per_s"] = case["batch"] / statistics.median(mine)
+                peer_times.append(peer.run(case, data, mode, steps) / steps)
+        result[mode]["images_per_s"] = case["batch"] / statistics.median(our_times)
         if peer:
-            ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
+            ratios = [b / a for a, b in zip(our_times, peer_times, strict=True)]
             result[mode]["peer_images_per_s"] = case["batch"] / statistics.median(
-                theirs
+                peer_times
             )
             result[mode]["ratio"] = statistics.median(ratios)
             result[mode]["ratio_range"] = [min(ratios), max(ratios)]

@@ -3,7 +3,7 @@
     python launch.py --config=configs/augmentations.py --workdir=runs/augment --sweep
     python launch.py --config=configs/augmentations.py:cpu --workdir=... --sweep
 
-As there, one view is augmented and the other left as it is. The operations:
+As in the paper, one view is augmented and the other is not. The operations:
 
 - crop: a window of 8 to 100 % of the area, resized;
 - cutout: a blackened window of 2 to 33 % of the area;
@@ -11,18 +11,18 @@ As there, one view is augmented and the other left as it is. The operations:
 - blur: in half of the views;
 - rotate: up to 90 degrees to either side, black corners (the paper: quarter turns).
 
-The paper's Sobel filter and Gaussian noise are not among ours. Here the operations
-have one order whatever the pair, so the map is symmetric; and since all images have
-the same size, none is cropped before, as the paper's ImageNet had to be. The report
-draws the map, singles on its diagonal. CIFAR-10 with a ResNet-18; `:cpu` is the setting
-of `configs/small_batch.py:cpu`.
+We have neither the paper's Sobel filter nor its Gaussian noise. Every pair is applied
+in the same fixed order, so the map is symmetric. All images have the same size, so they
+need no crop beforehand, as the paper's ImageNet did. The report draws the map, with
+single operations on its diagonal. The default trains a ResNet-18 on CIFAR-10; `:cpu`
+has the setting of `configs/small_batch.py:cpu`.
 """
 
 from itertools import combinations_with_replacement
 
 from configs import cifar10, common, small_batch
 
-# What switches an operation off, and what it is when on.
+# The fields with all operations off, and those that switch each one on.
 _OFF = {
     "crop_scale": (1.0, 1.0),
     "crop_ratio": (1.0, 1.0),
@@ -46,7 +46,7 @@ _ON = {
 
 def get_config(variant: str = "cifar10"):
     if variant not in ("cifar10", "cpu"):
-        raise ValueError(f"no variant {variant!r}; there are: cifar10, cpu")
+        raise ValueError(f"no variant {variant!r}; choose from cifar10, cpu")
     if variant == "cpu":
         config = small_batch.get_config("cpu")
     else:

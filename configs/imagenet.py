@@ -1,4 +1,4 @@
-"""ImageNet with a ResNet-50, as the papers do it: SimCLR, MoCo v1 and v2, BYOL.
+"""ImageNet with a ResNet-50, as in the papers: SimCLR, MoCo v1 and v2, BYOL.
 
     python launch.py --config=configs/imagenet.py --workdir=runs/imagenet \\
         --config.data.data_dir=TFDS
@@ -6,22 +6,25 @@
     ... --config.finetune.label_fraction=0.01 --config.finetune.epochs=60
     ... --config.finetune.label_file=10percent.txt
 
-Variants: simclr (the default), moco (v2), moco_v1, byol; each is pretrained, probed and
+Variants: simclr (the default), moco (v2), moco_v1, byol. Each is pretrained, probed and
 fine-tuned on 10 % of the labels (the third line: on 1 %; the fourth: on the 10 % that
-google-research/simclr lists in imagenet_subsets). **Not run here**: it wants
-many GPUs' worth of time. `microbatch` computes the large batches piece by piece with
-BatchNorm per piece, where the papers normalise over all devices' images.
+google-research/simclr lists in imagenet_subsets). **Not run here**: a run needs the
+time of many GPUs. `microbatch` computes the large batches piece by piece, with
+BatchNorm per piece, while the papers normalise over the images of all devices.
 
-Where this differs from the papers in any variant: images are stored as their central
-square at 256 pixels (`data.stored_size`), so that crops never see what lies beside it
-and small ones are enlarged, and stream through tf.data; pixels are in [0, 1], not
-standardised; SimCLR's loss is the paper's L, where Google's code minimises 2 L, so that
-under LARS the same decay weighs twice as much against the gradient, and what has no
-trust ratio (BatchNorm, biases) takes half the step; MoCo's weight decay reaches kernels
-only, its code's all parameters; the probe is a logistic regression on standardised
-features of centre crops (no augmentation), so the papers' learning rates, made for raw
-features, do not carry over and the rates here are untuned; fine-tuning takes the rate
-below, where the BYOL paper chose among five on held-out images.
+Other differences from the papers:
+
+- Images are stored as their central square at 256 pixels (`data.stored_size`) and
+  stream through tf.data. So crops never see what lies outside the square, and small
+  crops are enlarged. Pixels are in [0, 1], not standardised.
+- SimCLR's loss is the paper's L, while Google's code minimises 2 L. So under LARS the
+  same decay weighs twice as much against the gradient, and parameters without a trust
+  ratio (BatchNorm, biases) take half the step.
+- MoCo's weight decay reaches kernels only; in its code it reaches all parameters.
+- The probe is a logistic regression on standardised features of centre crops, without
+  augmentation. The papers' learning rates are for raw features and do not carry over;
+  the rates here are untuned.
+- Fine-tuning has one fixed rate; the BYOL paper chose among five on held-out images.
 """
 
 from configs import common
@@ -30,7 +33,7 @@ from configs import common
 def get_config(variant: str = "simclr"):
     variants = {"simclr": _simclr, "moco": _moco, "moco_v1": _moco_v1, "byol": _byol}
     if variant not in variants:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
     config.stages = ("pretrain", "knn", "probe", "finetune", "report")
     config.encoder.depth = 50
@@ -54,8 +57,8 @@ def get_config(variant: str = "simclr"):
 
 
 def _simclr(config):
-    # arXiv 2002.05709, section 2.2, appendix B.6 (probe); published: table B.1. Rate
-    # and decay go with a loss of 2 L in its code, see above.
+    # arXiv 2002.05709, section 2.2, appendix B.6 (probe); published: table B.1. In its
+    # code, rate and decay belong to a loss of 2 L, see above.
     config.batch_size = 4096
     config.microbatch = 256
     config.epochs = 100
@@ -114,14 +117,14 @@ def _moco_common(config):
     )
     config.augment.crop_scale = (0.2, 1.0)
     config.encoder.init_scheme = "torchvision"
-    # The paper's probe drops by tenths at epochs 60 and 80 of 100 (and starts at 30).
-    # It has no fine-tuning on few labels: SimCLR's stands in.
+    # The paper divides the probe's rate, initially 30, by ten at epochs 60 and 80 of
+    # 100. It does not fine-tune on few labels; these settings are SimCLR's.
     _probe(config, epochs=100, batch_size=256, schedule="step")
 
 
 def _byol(config):
-    # arXiv 2006.07733, section 3 and deepmind-research/byol, 1,000 epochs. 300 epochs
-    # have the rate 0.3, decay 1e-6 and momentum 0.99.
+    # arXiv 2006.07733, section 3, and deepmind-research/byol, for 1,000 epochs. For 300
+    # epochs they have rate 0.3, decay 1e-6 and momentum 0.99.
     config.method.name = "byol"
     config.batch_size = 4096
     config.microbatch = 256

@@ -2,10 +2,11 @@
 
     python launch.py --config=configs/moco_mechanisms.py --workdir=runs/moco --sweep
 
-Three mechanisms over the number of negatives: the queue and the memory bank have any
-number of them at batch 64, end-to-end training has the batch's own, so its batch grows
-with them, and 512 is what it ends at here (arXiv 1911.05722, section 4.1: 1,024 on
-8 GPUs). 5,000 images, 10 epochs. The sweep's report draws the figure.
+Compares three mechanisms over the number of negatives. The queue and the memory bank
+have any number of negatives at batch 64. End-to-end training takes its negatives from
+the batch, so its batch grows with them: up to 512 here, up to 1,024 on 8 GPUs in the
+paper (arXiv 1911.05722, section 4.1). It trains on 5,000 images for 10 epochs. The
+sweep's report draws the figure.
 """
 
 from configs import cifar10_cpu
@@ -30,21 +31,21 @@ def sweep():
     rows = {}
     for mechanism in ("end_to_end", "memory_bank", "queue"):
         for negatives in _NEGATIVES:
-            fields = {
+            changes = {
                 "method.mechanism": mechanism,
-                # End-to-end has its batch less one; there it is the figure's axis.
+                # End-to-end has batch - 1 and ignores this, but the axis needs it.
                 "method.queue_size": negatives,
             }
             if mechanism == "end_to_end":
                 if negatives > _END_TO_END:
                     continue
-                # The rate follows the batch, which would else cost it steps twice.
-                fields |= {
+                # A larger batch has fewer steps, so its rate is higher.
+                changes |= {
                     "batch_size": negatives,
                     "method.bn_groups": negatives // 32,
                     "optimizer.lr": 1e-3 * (negatives / _BATCH) ** 0.5,
                 }
-            rows[f"{mechanism}-{negatives}"] = fields
+            rows[f"{mechanism}-{negatives}"] = changes
     return {
         "rows": rows,
         "baseline": "queue-4096",

@@ -2,10 +2,11 @@
 
     python launch.py --config=configs/random_target.py --workdir=runs/random_target
 
-A is a network at its random initialisation, and stays so. B starts from weights of its
-own and is trained to predict A's projections of the other view: BYOL whose target
-begins apart and never moves (arXiv 2006.07733, section 3, and table 5a, tau = 1: on
-ImageNet A's probe has 1.4 % and B's 18.8 %). Two CPU cores; three probes in one report:
+Network A keeps its random initial weights. Network B starts from other random weights
+and learns to predict A's projections of the other view. This is BYOL with a separate
+target that never moves (arXiv 2006.07733, section 3, and table 5a, tau = 1: on ImageNet
+A's probe has 1.4 % and B's 18.8 %). It runs on two CPU cores. The report has three
+probes:
 
     linear probe          B, trained
       random encoder      B before its training

@@ -6,34 +6,33 @@
     python launch.py --config=configs/simclrv2.py:cpu --workdir=runs/v2_cpu
 
 One command runs the three steps of arXiv 2006.10029. The default is its ResNet-50 on
-ImageNet, **not run here** (`microbatch` covers pretraining only: fine-tuning and
-distillation of 1,024 images at 224 pixels want more memory than one GPU has; smaller
-batches change their rate by the square root). Its largest network, with a ResNet-50 as
-the student:
+ImageNet, **not run here**. `microbatch` covers pretraining only: fine-tuning and
+distillation with 1,024 images at 224 pixels need more memory than one GPU has. With
+smaller batches their rate falls with the square root. The paper's largest network, with
+a ResNet-50 as the student:
 
     ... --config.encoder.depth=152 --config.encoder.width=3 --config.encoder.sk=True \\
         --config.distill.encoder.depth=50 --config.distill.encoder.width=1.0 \\
         --config.distill.encoder.sk=False --config.distill.temperature=1.0
 
-`:cifar10` teaches a ResNet-18 by a ResNet-50 on a GPU, `:cpu` a ResNet-18 of an
-eighth's width by one of a quarter on two cores, both from 1 % of CIFAR-10's labels. On
-10 % or all of them:
+With `:cifar10` a ResNet-50 teaches a ResNet-18, on a GPU. With `:cpu` a ResNet-18 of a
+quarter width teaches one of an eighth, on two cores. Both use 1 % of CIFAR-10's labels.
+For 10 % or all of them:
 
     ... --config.finetune.label_fraction=0.1 --config.finetune.epochs=30
     ... --config.finetune.label_fraction=1.0 --config.finetune.epochs=30 \\
         --config.finetune.from_layer=0
 
-The labels are drawn by the seed; the paper's own 1 % and 10 % of ImageNet, listed in
-google-research/simclr (imagenet_subsets), take label_fraction's place for fine-tuning
-and distillation with
+The seed picks the labels. To fine-tune and distil with the paper's own 1 % or 10 % of
+ImageNet instead, listed in google-research/simclr (imagenet_subsets):
 
     ... --config.finetune.label_file=1percent.txt
     ... --config.finetune.label_file=10percent.txt --config.finetune.epochs=30
 
-The paper's memory of 65,536 further negatives (about one point by its account, no part
-of its released code) is `--config.method.memory=65536`.
+`--config.method.memory=65536` is the paper's memory of 65,536 additional negatives. The
+paper reports about one point for it; its released code does not have it.
 
-Step by step, or again with another student, in a workdir of its own:
+To run the steps one by one, or to teach another student, use another workdir:
 
     python launch.py --config=configs/simclrv2.py --workdir=runs/small \\
         --config.stages="('distill','report')" --config.distill.teacher=runs/v2 \\
@@ -46,10 +45,10 @@ from configs import common
 def get_config(variant: str = "imagenet"):
     variants = {"imagenet": _imagenet, "cifar10": _cifar10, "cpu": _cpu}
     if variant not in variants:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(variants)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
     config.stages = ("pretrain", "knn", "probe", "finetune", "distill", "report")
-    # Section 2: three layers, as wide as h; fine-tuning takes the first along.
+    # Section 2: three layers, as wide as h; fine-tuning keeps the first.
     config.projector.layers = 3
     config.projector.dim = 128
     config.finetune.from_layer = 1
@@ -62,13 +61,13 @@ def get_config(variant: str = "imagenet"):
 def _imagenet(config):
     # Section 3: 800 epochs, batch 4096, LARS 0.1 sqrt(batch) = 6.4, warm-up for 5 % of
     # the epochs, decay 1e-4. Temperature and views are SimCLR's. Google's code
-    # minimises 2 L, we L: under LARS 1e-4 here is 2e-4 there, and what has no trust
-    # ratio (BatchNorm, biases) takes half the step.
+    # minimises 2 L, ours L. So under LARS 1e-4 here equals 2e-4 there, and parameters
+    # without a trust ratio (BatchNorm, biases) take half the step.
     config.encoder.depth = 50
     config.encoder.stem = "imagenet"
     config.distill.temperature = 0.1  # the student is the same network: self-training
     config.batch_size = 4096
-    config.microbatch = 256  # BatchNorm per piece, the paper's is over all devices
+    config.microbatch = 256  # BatchNorm per piece; the paper's spans all devices
     config.epochs = 800
     config.method.temperature = 0.1
     config.optimizer = _lars(0.1, weight_decay=1e-4, warmup_epochs=40.0)
@@ -79,19 +78,20 @@ def _imagenet(config):
     config.data.name = "imagenet2012"
     config.data.test_split = "validation"
     config.data.stored_size = 256
-    # The probe is a logistic regression on standardised features: rate untuned.
+    # The probe is a logistic regression on standardised features; its rate is untuned.
     config.probe.epochs = 90
     config.probe.batch_size = 4096
     config.probe.optimizer = common.optimizer(
         "sgd", 0.1, lr_scaling="linear", nesterov=True, schedule="cosine"
     )
-    # LARS 0.005 sqrt(batch) = 0.16, no decay, no warm-up; 60 epochs of 1 % of the
-    # labels, 30 of more (google-research/simclr, README; section 3).
+    # LARS 0.005 sqrt(batch) = 0.16, no decay, no warm-up; 60 epochs for 1 % of the
+    # labels, 30 for more (google-research/simclr, README; section 3).
     config.finetune.epochs = 60
     config.finetune.batch_size = 1024
     config.finetune.optimizer = _lars(0.005)
-    # 400 epochs (section 3). Rate, decay and warm-up are pretraining's; its batch is
-    # 4096, where 1024 is ours. From scratch takes fine-tuning's rate, untuned for it.
+    # 400 epochs (section 3). Rate, decay and warm-up are pretraining's. The paper's
+    # batch is 4096; 1024 is ours. The student trained from scratch has fine-tuning's
+    # rate, untuned for it.
     config.distill.epochs = 400
     config.distill.batch_size = 1024
     config.distill.optimizer = _lars(0.1, weight_decay=1e-4, warmup_epochs=20.0)
@@ -113,9 +113,9 @@ def _imagenet(config):
 
 
 def _cifar10(config):
-    # The paper has no CIFAR-10. SimCLR's: 3x3 stem, T 0.5, LARS 1.0 x batch / 256 with
-    # decay 1e-4 (google-research/simclr, README; for 2 L, as above), strength 0.5
-    # (common.views).
+    # The paper does not train on CIFAR-10. These are SimCLR's settings: 3x3 stem, T
+    # 0.5, LARS 1.0 x batch / 256 with decay 1e-4 (google-research/simclr, README; for
+    # 2 L, as above), colour strength 0.5 (common.views).
     _cifar(config)
     config.encoder.depth = 50
     config.distill.encoder.depth = 18
@@ -130,7 +130,7 @@ def _cifar10(config):
         schedule="cosine",
     )
     config.probe.every_epochs = 20
-    # 500 labels: batches of 100. Adam's rates here are untuned.
+    # Batches of 100, because there are 500 labels. Adam's rates here are untuned.
     config.finetune.epochs = 60
     config.finetune.batch_size = 100
     config.finetune.optimizer = common.optimizer("adam", 1e-3, schedule="cosine")
@@ -141,7 +141,7 @@ def _cifar10(config):
 
 def _cpu(config):
     # The setting of configs/cifar10_cpu.py with half its images and a third of its
-    # epochs: 50 labels, minutes on two cores.
+    # epochs. 50 labels; minutes on two cores.
     _cifar(config)
     config.encoder.depth = 18
     config.encoder.width = 0.25

@@ -4,13 +4,13 @@
     python launch.py --config=configs/small_batch.py:one_schedule --workdir=... --sweep
     python launch.py --config=configs/small_batch.py:cpu --workdir=... --sweep
 
-Nine rows, each one change to SimCLR on STL-10 with batch 128. The published figures are
-of single runs and differ by 0.3 to 2 points; and, as far as can be inferred, Adam at a
-constant rate was set against LARS with a cosine. The default repeats that;
-`:one_schedule` gives every optimizer the same warm-up and cosine.
+Nine rows of small changes to SimCLR on STL-10 with batch 128. The published figures are
+from single runs and differ by 0.3 to 2 points. As far as can be inferred, they compare
+Adam at a constant rate with LARS on a cosine. The default repeats that; `:one_schedule`
+gives every optimizer the same warm-up and cosine.
 
 `:cpu` asks the same questions on two cores: `configs/cifar10_cpu.py` with 5,000
-training images, 10 epochs, and batch 64 (128 for the larger one). There too all
+training images, 10 epochs, and batch 64 (128 for the larger one). There, too, all
 optimizers share one schedule: a warm-up of one epoch, then a cosine.
 """
 
@@ -31,9 +31,9 @@ def sweep(variant: str = "published"):
     if variant == "cpu":
         # The rate that SimCLR's author gives for CIFAR-10 in small batches,
         # github.com/google-research/simclr/issues/166, and the decay of his CIFAR-10
-        # command. Neither was tuned here, and nor was Adam's rate. His code minimises
-        # 2 L, we L: under LARS 1e-4 here is 2e-4 there, and what has no trust ratio
-        # (BatchNorm, biases) takes half the step.
+        # command. We tuned neither of them, nor Adam's rate. His code minimises 2 L,
+        # ours L. So under LARS 1e-4 here equals 2e-4 there, and parameters without a
+        # trust ratio (BatchNorm, biases) take half the step.
         lars = {"lr": 0.2, "lr_scaling": "sqrt", "weight_decay": 1e-4}
     else:
         lars = {"lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6}
@@ -50,8 +50,8 @@ def sweep(variant: str = "published"):
         "4-layers": {"projector.layers": 4},
         "lars-4-layers": lars | {"projector.layers": 4},
     }
-    for fields in rows.values():
-        fields.setdefault("batch_size", small)
+    for changes in rows.values():
+        changes.setdefault("batch_size", small)
     return {
         "rows": rows,
         "published": dict(zip(rows, _PUBLISHED, strict=True)),
@@ -62,15 +62,15 @@ def sweep(variant: str = "published"):
 
 def _check(variant: str) -> None:
     if variant not in _VARIANTS:
-        raise ValueError(f"no variant {variant!r}; there are: {', '.join(_VARIANTS)}")
+        raise ValueError(f"no variant {variant!r}; choose from {', '.join(_VARIANTS)}")
 
 
 def _stl10(variant: str):
     config = stl10.get_config("batch128")
     config.stages = ("pretrain", "probe", "report")
     config.probe.every_epochs = 0
-    # The head of github.com/Spijkervet/SimCLR, from which the published figures seem
-    # to come: no BatchNorm, z of 64.
+    # The head of github.com/Spijkervet/SimCLR, which seems to be the code behind the
+    # published figures: no BatchNorm, z of 64.
     config.projector.norm = False
     config.projector.dim = 64
     config.optimizer = common.optimizer("adam", 3e-4)
@@ -89,6 +89,6 @@ def _cpu():
     config.optimizer.schedule = "cosine"
     config.data.limit = 5_000
     config.probe.every_epochs = 0
-    # Decay 1 / 5,000 is scikit-learn's C = 1, as there.
+    # Decay 1 / 5,000 equals scikit-learn's C = 1, as in cifar10_cpu.py.
     config.probe.optimizer.weight_decay = 2e-4
     return config

@@ -1,7 +1,7 @@
 """Contrastive and self-supervised image pretraining in JAX.
 
-The losses need nothing but jax: `from simclr_jax import nt_xent`. Importing the package
-alone loads nothing, not even jax: what a name stands for is loaded at its first use.
+The losses need nothing but jax: `from simclr_jax import nt_xent`. The
+package imports nothing at first, not even jax; it loads each name when that is used.
 """
 
 import importlib
@@ -26,7 +26,7 @@ __all__ = [
     "nt_xent",
 ]
 
-# Modules that `import simclr_jax` alone is enough to reach, as `simclr_jax.losses`.
+# Modules that need only `import simclr_jax`, as in `simclr_jax.losses.nt_xent`.
 _MODULES = ("augment", "encoders", "heads", "losses", "methods")
 
 

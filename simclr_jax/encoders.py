@@ -3,8 +3,8 @@
 `ResNet(depth=50, width=2, stem="cifar")(images, train)`. The plain network is
 torchvision's, weight for weight (ResNet v1.5: the bottleneck strides in its 3x3).
 `sk=True` is SimCLRv2's: selective kernels (arXiv 1903.06586) with the stem and the
-shortcuts of ResNet-D (arXiv 1812.01187), as in google-research/simclr `resnet.py`, but
-for the max-pool's padding: one pixel on each side, as torchvision's.
+shortcuts of ResNet-D (arXiv 1812.01187), as in google-research/simclr `resnet.py`. Only
+the max-pool's padding is torchvision's: one pixel on each side.
 
 BatchNorm has SimCLR's decay 0.9 and epsilon 1e-5 (arXiv 2002.05709).
 """
@@ -30,22 +30,23 @@ DEPTHS = {
 BASIC_DEPTHS = (10, 18, 34)
 STEMS = ("imagenet", "cifar")
 
-# How kernels start, and gamma of each block's last BatchNorm. Under BatchNorm the scale
-# of a kernel changes nothing but the relative size of the optimizer's steps.
+# The initial kernels, and the initial gamma of each block's last BatchNorm. Under
+# BatchNorm a kernel's scale changes only the relative size of the optimizer's steps.
 INITS = {
-    # He over fan-out; at gamma 0 a block starts as its shortcut (SimCLR's code, whose
-    # kernels are LeCun's; torchvision with zero_init_residual).
+    # He over fan-out. At gamma 0 a block starts as its shortcut, as in SimCLR's code
+    # (whose kernels are LeCun's) and in torchvision with zero_init_residual.
     "simclr": (
         nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         nn.initializers.zeros,
     ),
-    # torchvision's ResNet, as MoCo's code: He over fan-out, every block takes part.
+    # torchvision's ResNet, which MoCo's code uses: He over fan-out, and every block
+    # contributes from the first step.
     "torchvision": (
         nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         nn.initializers.ones,
     ),
-    # What torch.nn's own layers start from, as in most small-GPU code: smaller kernels,
-    # and blocks that take part from the first step.
+    # The defaults of torch.nn's layers, which most small-GPU code keeps: smaller
+    # kernels, and every block contributes from the first step.
     "pytorch": (
         nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
         nn.initializers.ones,
@@ -67,13 +68,13 @@ class ResNet(nn.Module):
       depth: one of `DEPTHS`.
       width: factor on every channel count, 0.25 or 4 for example; 64 * width is the
         number of channels of the first stage and must be whole.
-      sk: selective kernels and ResNet-D (SimCLRv2). Basic blocks take them in their
-        first convolution, as timm's skresnet18; SimCLR's code has them in
-        bottlenecks only.
+      sk: selective kernels and ResNet-D (SimCLRv2). A basic block has the selective
+        kernel in its first convolution, as in timm's skresnet18; SimCLR's code has
+        them in bottlenecks only.
       stem: "imagenet" (7x7 stride 2, max-pool) or "cifar" (3x3, nothing else).
       dtype: of the convolutions and activations.
-      remat: recompute each block in the backward pass instead of storing its inside.
-      init_scheme: how the weights start, one of `INITS`.
+      remat: recompute each block's activations in the backward pass; do not store them.
+      init_scheme: how the weights are initialised, one of `INITS`.
 
     Example:
       >>> encoder = ResNet(depth=18, width=0.25, stem="cifar")
@@ -117,8 +118,9 @@ class ResNet(nn.Module):
 
         Args:
           images: [B, H, W, C] floats, in [0, 1] as `augment` makes them.
-          train: normalise by the batch and move the running statistics (which the
-            caller makes mutable: "batch_stats"); False normalises by those.
+          train: True: BatchNorm normalises by the batch and updates its running
+            statistics (the caller makes "batch_stats" mutable). False: it normalises
+            by the running statistics.
 
         Returns:
           h, [B, features] in float32.
@@ -204,7 +206,7 @@ class _Block(nn.Module):
         stride = self.stride
         if self.sk:
             # ResNet-D averages before the 1x1 instead of striding in it. SimCLR's code
-            # does so in stage 1 too, at stride 1; there the padding is not averaged in.
+            # does so in stage 1 too, at stride 1; there the average excludes padding.
             average = partial(nn.avg_pool, count_include_pad=stride > 1)
             after = ((0, 1), (0, 1))
             x = average(x, (2, 2), (stride, stride), after)  # pyright: ignore

@@ -1,14 +1,13 @@
-"""What can go wrong: how a run ends early, with the exit code that scripts rely on.
+"""The errors that end a run early, with the exit codes that scripts rely on.
 
-A DataError is what the data sets raise; `experiment.preflight` turns it into a
-RequestError.
+Data sets raise a DataError; `experiment.preflight` turns it into a RequestError.
 """
 
 
 class RequestError(Exception):
     """The request is wrong: config, data or checkpoint. Exit code 2.
 
-    The message is one line that names the field and the cure, for example
+    The message is one line that names the field and the fix, for example
     `config.batch_size: 512 is larger than the 100 training images; lower it`.
     """
 
@@ -16,12 +15,12 @@ class RequestError(Exception):
 
 
 class DataError(Exception):
-    """A data set can't be read as asked for.
+    """A data set can't be read as requested.
 
     Attributes:
       argument: the argument of `simclr_jax.data` that is wrong, as "path" or "limit".
-      message: one line that says what is wrong and the cure. Other arguments that it
-        names are in backticks, as in "run once with `download=True`".
+      message: one line that says what is wrong and how to fix it. Other arguments that
+        it names are in backticks, as in "run once with `download=True`".
     """
 
     def __init__(self, argument: str, message: str):
@@ -33,7 +32,7 @@ class DataError(Exception):
 
 
 class DivergedError(Exception):
-    """Loss or gradient stopped being finite. Exit code 3."""
+    """The loss or gradient is no longer finite. Exit code 3."""
 
     exit_code = 3
 
@@ -45,13 +44,13 @@ class StoppedError(Exception):
 
 
 class FailedError(Exception):
-    """Something outside of the request went wrong: a run of a sweep. Exit code 1."""
+    """Something outside the request failed: a run of a sweep. Exit code 1."""
 
     exit_code = 1
 
 
 def install(extra: str) -> str:
-    """The cure for a missing package, by the extra of pyproject.toml that has it."""
+    """How to install a missing package; `extra` names its extra in pyproject.toml."""
     return f"in the clone: pip install -c constraints.txt '.[{extra}]'"
 
 

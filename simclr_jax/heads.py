@@ -3,9 +3,9 @@
     z = Projector(layers=3)(h, train)                  # SimCLRv2's, to the loss
     head_1 = Projector(layers=3)(h, train, upto=1)     # to fine-tune from the middle
 
-Names of levels, here and in the probe's results: h, head_1, head_2, ..., z. The heads
-compute in float32 whatever the encoder does: they are small and the loss is near.
-BatchNorm as in the encoder (decay 0.9, epsilon 1e-5).
+The levels are called h, head_1, head_2, ..., z, here and in the probe's results. The
+heads compute in float32 whatever the encoder's type: they are small and close to the
+loss. BatchNorm is the encoder's (decay 0.9, epsilon 1e-5).
 """
 
 from collections.abc import Mapping
@@ -34,17 +34,18 @@ class Projector(nn.Module):
     """The MLP between h and the contrastive loss.
 
     Layer j is dense_j, bn_j, activation. The last layer has no activation, and its
-    BatchNorm has a scale but no bias: so google-research/simclr `model_util.py`
-    (`projection_head`), for every number of layers. SimCLR has 2, SimCLRv2 3.
+    BatchNorm has a scale but no bias, as in google-research/simclr `model_util.py`
+    (`projection_head`) for every number of layers. SimCLR has 2 layers, SimCLRv2 3.
 
     Args:
       layers: 0 is the identity (z = h), 1 a linear head.
       hidden: width of all layers but the last; None is the width of h.
       dim: width of z.
       activation: "relu", "tanh", "leaky_relu" (slope 0.01 below 0), "gelu" (with erf,
-        not its approximation) or "identity": none, a linear head of several layers.
+        not its approximation) or "identity" (a linear head of several layers).
       norm: False leaves BatchNorm out and gives every dense layer a bias (MoCo v2).
-      last_norm: False leaves it out of the last layer, which has no bias then (BYOL).
+      last_norm: False leaves BatchNorm out of the last layer, which then has no bias
+        (BYOL).
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,9 +80,11 @@ class Projector(nn.Module):
 
         Args:
           h: [B, F].
-          train: normalise by the batch and move the running statistics.
-          upto: return the output of this layer, 0 (h itself) to `layers` (z, as None).
-            The layers above are not touched and need no parameters: `keep_layers`.
+          train: whether BatchNorm normalises by the batch and updates its running
+            statistics.
+          upto: the layer whose output to return, from 0 (h itself) to `layers` (z).
+            Layers above it are not used and need no parameters (see `keep_layers`).
+            None: z.
 
         Returns:
           [B, dim] for z, [B, hidden] for a layer below it.
@@ -119,7 +122,7 @@ class Projector(nn.Module):
 
 
 def level_names(layers: int) -> list[str]:
-    """The levels of a projector of so many layers, from the encoder's end.
+    """The levels of a projector with `layers` layers, starting at the encoder.
 
     Example:
       >>> level_names(3)
@@ -150,11 +153,11 @@ def keep_layers(tree: Mapping[str, Any], upto: int) -> dict[str, Any]:
 class Predictor(nn.Module):
     """BYOL's predictor (arXiv 2006.07733): Dense, BatchNorm, ReLU, Dense without bias.
 
-    The first layer has no bias either, which its BatchNorm would cancel.
+    The first layer has no bias either, because its BatchNorm would cancel it.
 
     Args:
       hidden: width of the first layer.
-      dim: width of the prediction; None is the width of z, which it is to predict.
+      dim: width of the prediction; None is the width of z.
     """
 
     hidden: int = 4096
@@ -170,9 +173,10 @@ class Predictor(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Features to logits. Starts at zero: uniform, as SimCLRv2 fine-tunes.
+    """A linear layer from features to logits.
 
-    (google-research/simclr: `zero_init_logits_layer` in the README's commands.)
+    It starts at zero, so its first predictions are uniform, as in SimCLRv2's
+    fine-tuning (google-research/simclr, README: `zero_init_logits_layer`).
 
     Args:
       num_classes: the number of logits.

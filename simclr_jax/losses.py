@@ -1,9 +1,9 @@
 """The objectives, as pure functions of embeddings. This file imports jax only.
 
 Every loss takes rows of any float type, computes in float32, and returns one
-float32 value per anchor: take `.mean()` before `jax.grad`. All but `distillation`
-normalise their embeddings themselves. Shapes that do not fit and a temperature known
-not to be positive are a ValueError at trace time; a temperature may be traced too.
+float32 value per anchor: take `.mean()` before `jax.grad`. All except `distillation`
+normalise the embeddings. Wrong shapes and a temperature that is not positive raise a
+ValueError at trace time; the value of a traced temperature is not checked.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ Scalar = float | Array
 def l2_normalize(x: Array) -> Array:
     """Scales rows [..., D] to unit length, float32; a zero row stays zero.
 
-    `x / sqrt(max(sum(x^2), 1e-12))`, as TensorFlow's `l2_normalize`: clamping the norm
-    itself would leave its gradient at zero NaN.
+    `x / sqrt(max(sum(x^2), 1e-12))`, as in TensorFlow's `l2_normalize`. Clamping the
+    norm instead would make the gradient NaN at a zero row.
 
     Example:
       >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
@@ -44,26 +44,26 @@ def nt_xent(
 
     `l_i = logsumexp_{k != i} s_ik - s_ij`, with `s` the cosine similarities over
     `temperature` and j the other view of i (arXiv:2002.05709, equation 1). The mean is
-    the paper's L; Google's code optimises 2 L.
+    the paper's L; Google's code minimises 2 L.
 
     Under plain `jit` a batch sharded over devices needs no `axis_name`: negatives are
-    global. Inside `shard_map` or `pmap` give the axis: each device gets the losses of
-    its own anchors against everyone's embeddings, and gradients reach those. Write
+    global. Inside `shard_map` or `pmap`, name the axis: each device returns the losses
+    of its anchors against all devices' embeddings, and gradients reach those. Write
     `lax.pmean(nt_xent(z_a, z_b, axis_name="data").mean(), "data")`; in `pmap`, or with
     `check_vma=False`, also `pmean` the gradient of the parameters.
 
     Args:
       z_a, z_b: [N, D], the two views; row i of both shows image i.
       temperature: divides the similarities.
-      block_size: rows of the [2N, 2N + K] similarities to hold at a time, >= 1, forward
-        and backward (about 4 * block_size * (2N + K) bytes), for the same value and
-        gradient. It need not divide 2N. None holds them all.
+      block_size: how many rows of the [2N, 2N + K] similarity matrix to hold at a time,
+        >= 1, forward and backward (about 4 * block_size * (2N + K) bytes). Value and
+        gradient stay the same. It need not divide 2N. None: all rows at once.
       axis_name: mapped axis, or axes, from which to gather negatives.
-      negatives: [K, D], more of them for every anchor (a memory, section 2 of
-        arXiv:2006.10029). Gradients reach them; no axis gathers them. None: K = 0.
+      negatives: [K, D], additional ones for every anchor (a memory, section 2 of
+        arXiv:2006.10029). Gradients reach them; they are not gathered. None: K = 0.
 
     Returns:
-      [2N], z_a's anchors first; log(2N - 1 + K) where all embeddings are equal.
+      [2N], z_a's anchors first; log(2N - 1 + K) if all embeddings are equal.
 
     Example:
       >>> nt_xent(jnp.eye(4), jnp.eye(4)).tolist()[:2]  # log(e^2 + 6) - 2
@@ -84,7 +84,7 @@ def nt_xent(
 
     def log_partition(rows, itself):
         logits = _similarity(rows / temperature, others)
-        # Under jnp.where XLA keeps the -inf as one more matrix for the whole loop.
+        # With jnp.where XLA would keep the -inf as another matrix for the whole loop.
         excluded = jnp.full_like(logits, -jnp.inf)
         logits = lax.select(_is_column(itself, logits), excluded, logits)
         return logsumexp(logits, axis=1)
@@ -109,7 +109,7 @@ def info_nce(
       query: [N, D].
       positive: [N, D], the key of each query.
       negatives: [K, D], shared by all queries. None: each query's negatives are the
-        keys of the N - 1 others.
+        keys of the other N - 1 queries.
       temperature: t; 0.2 is MoCo v2's (arXiv:2003.04297), 0.07 was v1's.
 
     Returns:
@@ -135,7 +135,7 @@ def info_nce(
 def byol_regression(prediction: Array, target: Array) -> Array:
     """BYOL's loss: `2 - 2 cos(prediction, target)`, the squared distance on the sphere.
 
-    Equation 2 of arXiv:2006.07733, which adds it over both directions. Gradients flow
+    Equation 2 of arXiv:2006.07733, which sums it over both directions. Gradients flow
     to both arguments: pass `lax.stop_gradient(target)` if the target needs none.
 
     Args:
@@ -159,13 +159,13 @@ def distillation(
 ) -> Array:
     """SimCLRv2's distillation: `-sum_c softmax(teacher/t)_c log_softmax(student/t)_c`.
 
-    Equation 2 of arXiv:2006.10029. The teacher is the label: it gets a `stop_gradient`
-    here. No factor t^2.
+    Equation 2 of arXiv:2006.10029. The teacher is the label, so no gradient reaches it.
+    There is no factor t^2.
 
     Args:
       student_logits: [N, C], unnormalised.
       teacher_logits: [N, C].
-      temperature: t, for both; the paper has 1.0, or 0.1 for self-distillation.
+      temperature: t, for both; the paper has 1.0, and 0.1 for self-distillation.
 
     Returns:
       [N]; never below the teacher's entropy.
@@ -184,9 +184,10 @@ def distillation(
 def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
     """The share of views whose nearest neighbour is the other view of their image.
 
-    Of the 2N anchors (both views), those whose cosine similarity to their positive
-    exceeds by more than 1e-6 that to each of the 2N - 2 other views. So a tie is a
-    miss: embeddings collapsed to one point score 0. No gradient; works by 512 rows.
+    Each of the 2N views counts whose cosine similarity to its positive is greater, by
+    more than 1e-6, than to each of the 2N - 2 other views. So a tie is a miss:
+    embeddings collapsed to one point score 0. No gradient flows. The similarities are
+    computed 512 rows at a time.
 
     Args:
       z_a: [N, D], first views.
@@ -214,7 +215,7 @@ def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
 
 
 def _similarity(rows: Array, columns: Array) -> Array:
-    """Dot products [M, D], [L, D] -> [M, L]; a GPU's default would be TF32."""
+    """Dot products [M, D], [L, D] -> [M, L]; by default a GPU would use TF32."""
     return jnp.matmul(rows, columns.T, precision="highest")
 
 
@@ -226,7 +227,7 @@ def _is_column(index: Array, matrix: Array) -> Array:
 def _map_blocks(
     function: Callable[..., Array], rows: Array, index: Array, block_size: int | None
 ) -> Array:
-    """function(rows [M, D], index [M]) -> [M]; by blocks that backward recomputes."""
+    """function(rows [M, D], index [M]) -> [M], in blocks that backward recomputes."""
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     size = len(rows)
@@ -236,21 +237,23 @@ def _map_blocks(
 
     def split(x):
         x = jnp.pad(x, [(0, -size % blocks)] + [(0, 0)] * (x.ndim - 1))
-        # Every `blocks`-th row: if the batch is sharded over devices, so is a block.
+        # A block takes every `blocks`-th row, so it is sharded if the batch is.
         return x.reshape(-1, blocks, *x.shape[1:]).swapaxes(0, 1)
 
-    # prevent_cse is for code outside a loop, and costs time.
+    # prevent_cse is needed only outside a loop, and costs time.
     step = jax.checkpoint(lambda block: function(*block), prevent_cse=False)
     values = lax.map(step, (split(rows), split(index)))
     return values.swapaxes(0, 1).reshape(-1)[:size]
 
 
 def _check_pair(name: str, x: Array, other_name: str, other: Array) -> None:
-    """ValueError unless both are [N, D] of one shape with N, D >= 1."""
+    """ValueError unless both have the same shape [N, D] with N, D >= 1."""
     shape, other_shape = jnp.shape(x), jnp.shape(other)
     if len(shape) != 2 or 0 in shape or shape != other_shape:
-        shapes = f"{name} {shape} and {other_name} {other_shape}"
-        raise ValueError(f"expected one shape [N, D], none of it 0; got {shapes}")
+        raise ValueError(
+            f"{name} and {other_name} must have the same shape [N, D] with N, D >= 1, "
+            f"got {shape} and {other_shape}"
+        )
 
 
 def _normalize_negatives(negatives: Array, name: str, rows: Array) -> Array:

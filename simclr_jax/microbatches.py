@@ -3,7 +3,7 @@
     apply = partial(network.train, params)
     (a, b), batch_stats = encode_views(apply, batch_stats, views, microbatch=64)
 
-Here a and b are what `train` gives, (h, z), for the first and for the second view.
+Here a and b are the outputs of `train`, (h, z), for the first and the second view.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ def encode_views(
     *,
     microbatch: int | None = None,
 ) -> tuple[list[Any], Any]:
-    """All views through one network, whole or in micro-batches.
+    """Runs all views through one network, at once or in micro-batches.
 
-    A micro-batch holds the views of the same images, one view after the other, and
-    they share its BatchNorm statistics (unless `in_groups` parts them). Micro-batch i
-    of n takes images i, i + n, i + 2n, ...: of a batch sharded over devices in
-    contiguous blocks each takes an equal part. Every micro-batch is recomputed in the
-    backward pass, so the memory is one micro-batch's while the loss sees the
-    embeddings of all (the gradient cache of Gao et al. 2021, arXiv 2101.06983, in one
-    scan).
+    A micro-batch holds all views of the same images, one view after the other. They
+    share its BatchNorm statistics, unless `in_groups` separates them. Micro-batch i
+    of n takes images i, i + n, i + 2n, ...: if contiguous blocks of the batch lie on
+    different devices, each device holds an equal part of it. The backward pass
+    recomputes every micro-batch, so memory is needed for one at a time, while the loss
+    sees the embeddings of all (the gradient cache of Gao et al. 2021, arXiv
+    2101.06983, in one scan).
 
     Args:
       apply: `(batch_stats, images [M, H, W, C]) -> (outputs [M, ...] in any tree, new
@@ -72,17 +72,17 @@ def encode_views(
 
 
 def in_groups(apply: Apply, groups: int) -> Apply:
-    """`apply` on equal blocks of its images, each normalised by its own BatchNorm.
+    """Makes `apply` normalise equal blocks of its images separately.
 
-    Block g holds images g M / groups, ..., (g + 1) M / groups - 1. The result is that
-    of `groups` calls: the outputs in order, and the mean of the new statistics.
+    Block g holds images g M / groups, ..., (g + 1) M / groups - 1. The result equals
+    that of `groups` calls: the outputs in order, and the mean of the new statistics.
 
     Args:
       apply: as `encode_views` takes it, on images `[M, H, W, C]`.
       groups: how many blocks; must divide M.
 
     Returns:
-      A function as `apply`.
+      A function with the signature of `apply`.
     """
     if groups == 1:
         return apply

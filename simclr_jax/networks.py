@@ -6,7 +6,7 @@
     levels = network.embed(params, batch_stats, images)  # {"h", "head_1", ..., "z"}
 
 `params` and `batch_stats` (BatchNorm's running statistics) are dicts with one entry for
-each module: "encoder" and "projector". A method may add more, as BYOL its "predictor".
+each module: "encoder" and "projector". A method may add more: BYOL has a "predictor".
 """
 
 from dataclasses import dataclass
@@ -52,31 +52,31 @@ class Network:
     ) -> tuple[tuple[jax.Array, jax.Array], dict]:
         """Training mode: `((h [B, F], z [B, D]), new batch_stats)`.
 
-        BatchNorm normalises by these images and moves its running statistics.
+        BatchNorm normalises by these images and updates its running statistics.
         """
-        own = variables(params, batch_stats, "encoder")
-        h, encoder = apply_module(self.encoder, own, images, train=True)
-        own = variables(params, batch_stats, "projector")
-        z, projector = apply_module(self.projector, own, h, train=True)
-        return (h, z), {"encoder": encoder, "projector": projector}
+        encoder = variables(params, batch_stats, "encoder")
+        h, encoder_stats = apply_module(self.encoder, encoder, images, train=True)
+        projector = variables(params, batch_stats, "projector")
+        z, projector_stats = apply_module(self.projector, projector, h, train=True)
+        return (h, z), {"encoder": encoder_stats, "projector": projector_stats}
 
     def embed(
         self, params: Any, batch_stats: Any, images: jax.Array
     ) -> dict[str, jax.Array]:
-        """Inference mode: every level, `{"h", "head_1", ..., "z"}`, each `[B, ...]`.
+        """Inference mode: all levels, `{"h", "head_1", ..., "z"}`, each `[B, ...]`.
 
         BatchNorm normalises by its running statistics.
         """
-        own = variables(params, batch_stats, "encoder")
-        h = self.encoder.apply(own, images, train=False)
-        own = variables(params, batch_stats, "projector")
-        levels: Any = self.projector.apply(own, h, train=False, method="levels")
+        encoder = variables(params, batch_stats, "encoder")
+        h = self.encoder.apply(encoder, images, train=False)
+        projector = variables(params, batch_stats, "projector")
+        levels: Any = self.projector.apply(projector, h, train=False, method="levels")
         return levels
 
     def embed_state(
         self, params: Any, model_state: Any, images: jax.Array
     ) -> dict[str, jax.Array]:
-        """`embed` as a `Method` has it: with a method's whole model_state."""
+        """`embed` with the signature of `Method.embed`: takes the whole model_state."""
         return self.embed(params, model_state["batch_stats"], images)
 
     def from_layer(
@@ -88,32 +88,36 @@ class Network:
         *,
         train: bool,
     ) -> tuple[jax.Array, dict]:
-        """The encoder and the projector's first layers: `(features, new batch_stats)`.
+        """The encoder and the first layers of the projector.
 
         Args:
-          params, batch_stats: may lack the projector's layers above.
+          params, batch_stats: may lack the projector's layers above `layer`.
           images: [B, H, W, C].
-          layer: 0 gives h `[B, F]`, the projector's number of layers z `[B, D]`.
-          train: whether BatchNorm normalises by these images and moves its statistics,
-            or normalises by its running statistics and leaves them.
+          layer: how many layers of the projector to run; 0 gives h `[B, F]`, all of
+            them give z `[B, D]`.
+          train: True: BatchNorm normalises by these images and updates its running
+            statistics. False: it normalises by the running statistics.
+
+        Returns:
+          `(features, new batch_stats)`.
         """
-        own = variables(params, batch_stats, "encoder")
-        h, encoder = apply_module(self.encoder, own, images, train=train)
-        own = variables(params, batch_stats, "projector")
-        features, projector = apply_module(
-            self.projector, own, h, train=train, upto=layer
+        encoder = variables(params, batch_stats, "encoder")
+        h, encoder_stats = apply_module(self.encoder, encoder, images, train=train)
+        projector = variables(params, batch_stats, "projector")
+        features, projector_stats = apply_module(
+            self.projector, projector, h, train=train, upto=layer
         )
-        return features, {"encoder": encoder, "projector": projector}
+        return features, {"encoder": encoder_stats, "projector": projector_stats}
 
 
 @dataclass(frozen=True)
 class ClassifierNetwork:
-    """A linear classifier on a network's layer, trained together with all below it.
+    """A linear classifier on a layer of a network, trained with all layers below it.
 
     Attributes:
       network: encoder and projector.
-      from_layer: the projector's layers that stay below the classifier; 0 classifies h
-        (SimCLRv2, section 2: fine-tuning from a middle layer of the head).
+      from_layer: how many of the projector's layers stay below the classifier; 0
+        classifies h (SimCLRv2, section 2: fine-tuning from a middle layer of the head).
       num_classes: C.
     """
 
@@ -128,7 +132,7 @@ class ClassifierNetwork:
 
         Args:
           key: for the classifier.
-          params, model_state: a method's; the layers above `from_layer` are dropped.
+          params, model_state: of a method; layers above `from_layer` are dropped.
           images: [B, H, W, C], only for their shape.
 
         Returns:
@@ -182,8 +186,8 @@ def variables(params: Any, batch_stats: Any, name: str) -> dict[str, Any]:
 
     Args:
       params, batch_stats: with an entry for each module. A module without weights or
-        without BatchNorm may be missing: a checkpoint leaves out what is empty.
-      name: of the entry, "encoder" for example.
+        without BatchNorm may be missing, because a checkpoint leaves out empty entries.
+      name: the entry, "encoder" for example.
     """
     return {"params": params.get(name, {}), "batch_stats": batch_stats.get(name, {})}
 
@@ -200,11 +204,11 @@ def apply_module(
 
     Args:
       module: called as `module(inputs, train, **options)`.
-      variables: its own, `{"params", "batch_stats"}`.
+      variables: the module's, `{"params", "batch_stats"}`.
       inputs: [B, ...], as the module takes them.
-      train: whether BatchNorm normalises by these inputs and moves its statistics, or
-        normalises by its running statistics and leaves them.
-      **options: what else the module takes.
+      train: True: BatchNorm normalises by these inputs and updates its running
+        statistics. False: it normalises by the running statistics.
+      **options: further arguments of the module.
     """
     output, updated = module.apply(
         variables, inputs, train=train, mutable=["batch_stats"], **options
@@ -216,8 +220,8 @@ def moving_average(old: Any, new: Any, momentum: float | jax.Array) -> Any:
     """Exponential moving average: `momentum * old + (1 - momentum) * new`.
 
     Args:
-      old, new: two trees of one structure.
-      momentum: share of the old that stays, [] or a float.
+      old, new: two trees with the same structure.
+      momentum: the weight of `old`, [] or a float.
     """
     return jax.tree.map(lambda x, y: momentum * x + (1 - momentum) * y, old, new)
 
@@ -231,8 +235,8 @@ def update_target(params: Any, model_state: Any, momentum: float | jax.Array) ->
       momentum: as `moving_average` takes it, [] or a float.
 
     Returns:
-      model_state with new `["target"]["params"]`. The target's BatchNorm statistics are
-      its own and stay.
+      model_state with new `["target"]["params"]`. The target keeps its own BatchNorm
+      statistics.
     """
     target = model_state["target"]
     online = {part: params[part] for part in target["params"]}

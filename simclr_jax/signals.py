@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to stop, heard between two steps."""
+"""SIGTERM and SIGINT ask the run to stop; it checks for them between two steps."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ _received: list[int] = []
 
 
 def catch_signals() -> None:
-    """The first SIGTERM or SIGINT asks the run to stop, a second ends it at once."""
+    """The first SIGTERM or SIGINT asks the run to stop; a second ends it at once."""
 
     def ask(number: int, frame: object) -> None:
         del frame
@@ -31,15 +31,15 @@ def stop_requested() -> bool:
 
 
 def check_stop() -> None:
-    """Raises StoppedError once a signal has asked for it; call it in any long loop."""
+    """Raises StoppedError if a signal has come; call it in any long loop."""
     if stop_requested():
-        raise StoppedError("stopped; the same command continues")
+        raise StoppedError("by a signal; run the same command again to continue")
 
 
 def stop_with(parent: int) -> None:
     """Sends this process SIGTERM once it is no longer a child of process `parent`.
 
-    So that nothing goes on in the background when a sweep is killed outright.
+    The runs of a sweep call this, so that none goes on after the sweep is killed.
     """
 
     def watch() -> None:

@@ -1,8 +1,8 @@
-"""What must be set before jax is imported. Imports nothing heavy itself.
+"""Settings that must be made before jax is imported. Itself imports nothing slow.
 
-startup.stop_at_once()  # a signal while packages are imported
+startup.stop_at_once()  # on a signal while packages are imported
 startup.require_packages()
-startup.use_huge_pages()  # starts this Python again, so first of all that is slow
+startup.use_huge_pages()  # starts this Python again, so it precedes all that is slow
 startup.set_cpu_flags()
 startup.set_compilation_cache()
 """
@@ -12,28 +12,29 @@ import os
 import signal
 import sys
 
-# XLA's default code for a convolution's gradient by its kernel is slow on the CPU; the
-# fusions replace it. An unknown flag or value aborts XLA: only versions it ran with.
+# On the CPU, XLA's default code for the gradient of a convolution's kernel is slow.
+# These fusions replace it. XLA aborts on an unknown flag or value, so only the jaxlib
+# versions that were tested get the flag.
 _FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _FUSIONS = ("DOT", "REDUCE", "ELTWISE")
 _FUSION_JAXLIBS = ("0.10.2",)
-# glibc: ask the kernel for huge pages behind big blocks.
+# Makes glibc ask the kernel for huge pages for large blocks.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _HUGE_PAGES_SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def use_huge_pages() -> None:
-    """Starts this Python process again, with huge pages where they are to be asked for.
+    """Starts this Python process again with huge pages, if the kernel grants them.
 
-    On a CPU a step's temporaries, gigabytes of them, are allocated anew each time.
-    Handing them out in pages of 4 KiB took a quarter of the processors' time. The C
-    library reads the setting only when a process starts, hence the second start, 20 ms.
-    Not done if GLIBC_TUNABLES is set already, or jax has a CUDA plugin.
+    On a CPU every step allocates its temporaries anew, gigabytes of them. In pages of
+    4 KiB that took a quarter of the CPU time. The C library reads the setting only when
+    a process starts, hence the second start, which takes 20 ms. Does nothing if
+    GLIBC_TUNABLES is already set or jax has a CUDA plugin.
     """
     try:
         with open(_HUGE_PAGES_SETTING) as file:
             on_request = "[madvise]" in file.read()
-    except OSError:  # not Linux, or a kernel without them
+    except OSError:  # not Linux, or a kernel without huge pages
         return
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
     on_gpu = any(map(importlib.util.find_spec, plugins))
@@ -67,13 +68,13 @@ def set_compilation_cache() -> None:
 
 
 def require_packages() -> None:
-    """Ends with one line where Python has not got what every run needs."""
+    """Exits with a one-line error if a package that every run needs is missing."""
     needed = ("absl", "jax", "flax", "optax", "ml_collections", "orbax")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f"error: {sys.executable} has no package {missing[0]}; take "
-            ".venv/bin/python after make test, or in the clone: pip install "
+            f"error: {sys.executable} has no package {missing[0]}; use "
+            ".venv/bin/python, which make test creates, or in the clone: pip install "
             "-c constraints.txt '.[train]'",
             file=sys.stderr,
         )
@@ -83,12 +84,12 @@ def require_packages() -> None:
 def stop_at_once() -> None:
     """Lets SIGTERM and SIGINT end the process while there is nothing to save.
 
-    Packages take a second to import; then `catch_signals` takes over.
+    This covers the second that importing packages takes; then `catch_signals` follows.
     """
 
     def stop(number: int, frame: object) -> None:
         del number, frame
-        os.write(2, b"stopped: stopped; the same command continues\n")
+        os.write(2, b"stopped: by a signal; run the same command again to continue\n")
         os._exit(75)  # an import in progress would swallow an exception
 
     for number in (signal.SIGTERM, signal.SIGINT):

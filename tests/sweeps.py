@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from simclr_jax.sweep import plan
+from simclr_jax.sweep import recipe
 
 
 def toy(**changes):
     """A sweep of two rows."""
     given = {"rows": {"one": {}, "two": {"optimizer.lr": 0.5}}} | changes
-    return plan.parse(given, "here")
+    return recipe.parse(given, "here")
 
 
 def by_row(matrix):

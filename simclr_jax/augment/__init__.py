@@ -2,13 +2,13 @@
 
     view_a, view_b = two_views(key, images, views=(View(), View(blur=0.5)), size=32)
 
-All functions are pure, can be jitted and take one key per call, from which every image
-of the batch draws for itself. Images are [B, H, W, C] in [0, 1], or uint8, read as
-k/255; results are float32. A strength or probability of 0 leaves the images untouched,
-bit for bit, at no cost: all settings are plain Python numbers. A wrong setting is a
-ValueError at trace time.
+All functions are pure and can be jitted. Each takes one key per call and draws from it
+for every image of the batch separately. Images are [B, H, W, C] in [0, 1], or uint8,
+read as k/255; results are float32. All settings are plain Python numbers, so a strength
+or probability of 0 costs nothing and leaves the images unchanged, bit for bit. A wrong
+setting raises a ValueError at trace time.
 
-`views.py` says what a view is; `geometry.py` moves pixels, `colours.py` changes them.
+`views.py` defines a view; `geometry.py` moves pixels, `colours.py` changes them.
 """
 
 from simclr_jax.augment.colours import color_jitter, gaussian_blur, grayscale, solarize

@@ -30,26 +30,28 @@ def color_jitter(
     hue: float = 0.1,
     probability: float = 0.8,
 ) -> jax.Array:
-    """Brightness, contrast, saturation and hue in an order drawn for every image.
+    """Changes brightness, contrast, saturation and hue, in a random order per image.
 
-    With strength s, the first three scale by a factor from U(max(0, 1 - s), 1 + s):
-    all channels; the distance from each channel's mean over the image, as tf.image (PIL
-    takes one grey mean for all channels); HSV saturation. Hue is turned by U(-s, s) of
-    the colour circle. Pixels are clipped to [0, 1] after each, as in SimCLR's code.
+    Strength s sets the range of a random change. Brightness multiplies all channels by
+    a factor from U(max(0, 1 - s), 1 + s). Contrast multiplies the distance from each
+    channel's mean over the image by such a factor, as in tf.image (PIL takes one grey
+    mean for all channels); saturation does so with HSV saturation. Hue is turned by
+    U(-s, s) of the colour circle. Pixels are clipped to [0, 1] after each change, as in
+    SimCLR's code.
 
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C] with 3 channels, or 1, which saturation and hue leave alone.
       brightness, contrast, saturation: strengths >= 0.
       hue: strength in [0, 0.5].
-      probability: of an image to be jittered at all.
+      probability: that an image is jittered at all.
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
 
     References:
       SimCLR (arXiv:2002.05709), appendix A; its code has s = 0.8, 0.8, 0.8, 0.2 on
-      ImageNet and half of it on CIFAR-10.
+      ImageNet and half of that on CIFAR-10.
     """
     images = batch_of(images)
     require_probability(probability)
@@ -75,7 +77,7 @@ def grayscale(
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C] with 3 channels, or 1, which is returned as it is.
-      probability: of an image to lose its colours.
+      probability: that an image loses its colours.
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
@@ -114,7 +116,7 @@ def gaussian_blur(
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C], uint8, or floats in [0, 1].
-      probability: of an image to be blurred.
+      probability: that an image is blurred.
       sigma: smallest and largest standard deviation, in pixels.
 
     Returns:
@@ -146,7 +148,7 @@ def solarize(
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C], uint8, or floats in [0, 1].
-      probability: of an image to be solarized.
+      probability: that an image is solarized.
       threshold: in [0, 1].
 
     Returns:
@@ -182,8 +184,8 @@ def _jitter(draws, images, brightness, contrast, saturation, hue):
         for draw, strength in zip(draws[:3], strengths, strict=True)
     )
     turn = between(draws[3], -hue, hue)
-    # The order is that of four random times. Saturation and hue commute, so only the
-    # gap matters in which each falls: before, between or after the other two.
+    # Four random times set the order. Saturation and hue commute, so all that matters
+    # is whether each comes before, between or after the other two.
     at_brightness, at_contrast, at_saturation, at_hue = draws[4:]
     brightness_round = jnp.where(at_brightness < at_contrast, 1, 2)
     saturation_round, hue_round = (
@@ -202,10 +204,11 @@ def _jitter(draws, images, brightness, contrast, saturation, hue):
             planes = _adjust_hsv(*planes, now_scale, now_turn)
         return tuple(planes), None
 
-    # Branching per image would run every branch for every image; in three rounds each
-    # operation that is not an image's turn is neutral. A loop, because XLA on the CPU
-    # recomputes the first rounds inside the last when unrolled; channels apart, as
-    # [B, H*W], because that vectorises several times better there.
+    # Branching per image would run every branch for every image. Instead, each of three
+    # rounds runs all operations, and those that are not an image's turn are neutral.
+    # The rounds are a loop because, unrolled, XLA on the CPU recomputes the first ones
+    # inside the last. Each channel is an array [B, H*W] of its own because that
+    # vectorises several times better there.
     planes = tuple(images[..., c].reshape(batch, -1) for c in range(channels))
     rounds = jnp.arange(0 if in_hsv else 1, 3)
     planes, _ = jax.lax.scan(one_round, planes, rounds)
@@ -213,13 +216,13 @@ def _jitter(draws, images, brightness, contrast, saturation, hue):
 
 
 def _adjust_rgb(plane, gain, stretch):
-    """Scales by `gain`, the distance from the mean by `stretch`: [B, N] and [B, 1]."""
+    """Scales `plane` [B, N] by `gain` and around its mean by `stretch`, both [B, 1]."""
     mean = plane.mean(axis=1, keepdims=True)
     return jnp.clip(gain * (stretch * plane + (1 - stretch) * mean), 0, 1)
 
 
 def _adjust_hsv(red, green, blue, scale, turn):
-    """Scales saturation by `scale` and turns hue, both [B, 1], of channels [B, N].
+    """Scales saturation by `scale` and turns hue by `turn`, [B, 1]; channels [B, N].
 
     A channel is value - chroma * ramp(hue), each with its own ramp, and chroma is
     saturation * value: only chroma and hue change, and the result stays in [0, value].

@@ -35,7 +35,7 @@ def random_resized_crop(
 
     The window's area is uniform in `scale`, its ratio log-uniform in `ratio`, its sides
     and corner are whole pixels. The first of ten candidates that fits is taken, else
-    the largest centred window with a ratio in `ratio`, as torchvision does. Resampling
+    the largest centred window with a ratio in `ratio`, as in torchvision. Resampling
     is bicubic, antialiased when shrinking, sees no pixel outside the window (PIL's
     `crop(window).resize(size, BICUBIC)`) and is clipped to [0, 1].
 
@@ -71,7 +71,7 @@ def flip(key: jax.Array, images: jax.Array, *, probability: float = 0.5) -> jax.
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C], uint8, or floats in [0, 1].
-      probability: of an image to be mirrored.
+      probability: that an image is mirrored.
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
@@ -94,14 +94,15 @@ def random_affine(
 ) -> jax.Array:
     """Turns every image about its centre and shears it along its rows.
 
-    Bilinear; what comes from outside the image is black, as torchvision's
-    RandomAffine, so that on photographs the corners tell how far it was turned.
+    Bilinear. Pixels from outside the image are black, as in torchvision's RandomAffine,
+    so the corners of a photograph reveal how far it was turned.
 
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C], uint8, or floats in [0, 1].
-      rotation: largest turn, in degrees; drawn uniformly, to either side.
-      shear: largest angle by which columns lean, in degrees below 90; drawn likewise.
+      rotation: largest turn to either side, in degrees; drawn uniformly.
+      shear: largest angle by which columns lean to either side, in degrees below 90;
+        drawn uniformly.
 
     Returns:
       [B, H, W, C], float32 in [0, 1].
@@ -133,7 +134,7 @@ def erase(
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C], uint8, or floats in [0, 1].
-      probability: of an image to lose a window.
+      probability: that an image loses a window.
       scale: smallest and largest area of the window, as a fraction of the image's.
       ratio: smallest and largest width / height of the window.
 
@@ -162,10 +163,11 @@ def erase(
 
 
 def center(images: jax.Array, *, size: int) -> jax.Array:
-    """The test-time view: an image of side `size` as it is, others cropped, resized.
+    """The test-time view: a centre crop resized to `size`.
 
-    Of an image with another side, the centred square of 87.5% of its shorter side is
-    resized to `size` (bicubic, antialiased): SimCLR's test crop, 224 out of 256.
+    A square image of side `size` stays as it is. Of any other image, the centred square
+    with 87.5% of its shorter side is resized to `size` (bicubic, antialiased): SimCLR's
+    test crop, 224 out of 256.
 
     Args:
       images: [B, H, W, C], uint8, or floats in [0, 1].
@@ -200,13 +202,13 @@ def windows(key, batch, height, width, scale, ratio):
     tall = jnp.round(jnp.sqrt(area * jnp.exp(-log_ratio)))
     wide = jnp.round(jnp.sqrt(area * jnp.exp(log_ratio)))
     fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
-    first, found = jnp.argmax(fits, axis=0, keepdims=True), jnp.any(fits, axis=0)
+    first, any_fits = jnp.argmax(fits, axis=0, keepdims=True), jnp.any(fits, axis=0)
 
     def place(side, draw, total, fallback):
         side = jnp.take_along_axis(side, first, axis=0)[0]
-        side = jnp.where(found, side, min(total, max(1, round(fallback))))
+        side = jnp.where(any_fits, side, min(total, max(1, round(fallback))))
         room = total - side
-        return side, jnp.floor(jnp.where(found, draw * (room + 1), room / 2))
+        return side, jnp.floor(jnp.where(any_fits, draw * (room + 1), room / 2))
 
     tall, top = place(tall, draws[-2], height, width / low)
     wide, left = place(wide, draws[-1], width, height * high)
@@ -216,8 +218,8 @@ def windows(key, batch, height, width, scale, ratio):
 def _bicubic_weights(start, extent, total, size):
     """Weights [B, size, total] that resize pixels start..start+extent to `size`.
 
-    Keys' cubic kernel with a = -0.5, the one of PIL, TensorFlow and jax.image, with
-    pixel centres at k + 0.5; widened by the scale when that shrinks the window.
+    The kernel is Keys' cubic with a = -0.5, as in PIL, TensorFlow and jax.image, with
+    pixel centres at k + 0.5. When the window shrinks, the kernel widens by the scale.
     """
     start, extent = start[:, None, None], extent[:, None, None]
     step = extent / size
@@ -233,8 +235,8 @@ def _bicubic_weights(start, extent, total, size):
 
 
 def affine(images, turn, lean):
-    """Images turned by `turn` [B] radians, counterclockwise, after columns were leant
-    by `lean` [B] (pixels to the right per pixel upwards); bilinear, black outside."""
+    """Leans columns by `lean` [B] (pixels to the right per pixel upwards), then turns
+    the images by `turn` [B] radians counterclockwise; bilinear, black outside."""
     _, height, width, channels = images.shape
     rows = jnp.arange(height, dtype=jnp.float32)[None, :, None] - (height - 1) / 2
     columns = jnp.arange(width, dtype=jnp.float32)[None, None, :] - (width - 1) / 2

@@ -36,7 +36,7 @@ def to_float(images: jax.Array) -> jax.Array:
 
 
 def batch_of(images):
-    """Images as float32, once they are known to be a batch."""
+    """Images as float32; ValueError unless they are a batch [B, H, W, C]."""
     if jnp.ndim(images) != 4:
         raise ValueError(f"images must be [B, H, W, C], got shape {jnp.shape(images)}")
     return to_float(images)
@@ -72,8 +72,8 @@ def require_colours(channels):
 def uniform(key, *shape):
     """U(0, 1) in float32, whatever jax_enable_x64 says.
 
-    Each operation draws all it needs at once: every call to the generator adds some
-    0.1 s to the compilation on a CPU, and 30 of them were half of it.
+    Each operation draws all its numbers in one call, because every call adds about
+    0.1 s to the compilation on a CPU, and 30 calls were half of it.
     """
     return jax.random.uniform(key, shape, jnp.float32)
 

@@ -1,7 +1,7 @@
-"""What is drawn for a view, and in which order.
+"""Random views: the settings of one, and the order of its operations.
 
-Two random views of one image are what every method of this package learns from
-(SimCLR, arXiv:2002.05709, section 3 and appendix A).
+Every method of this package learns from two random views of one image (SimCLR,
+arXiv:2002.05709, section 3 and appendix A).
 """
 
 from typing import NamedTuple
@@ -41,7 +41,7 @@ class View(NamedTuple):
     solarize_threshold: float = 0.5
     rotation: float = 0.0  # largest turn to either side, degrees
     shear: float = 0.0  # largest lean to either side, degrees
-    erase: float = 0.0  # probability of a window to be blackened
+    erase: float = 0.0  # probability that a window is blackened
     erase_scale: Interval = (0.02, 0.33)  # area of that window / area of the view
 
 
@@ -81,14 +81,14 @@ def two_views(
 
 
 def augment(key: jax.Array, images: jax.Array, *, view: View, size: int) -> jax.Array:
-    """One random view.
+    """Draws one random view of every image.
 
-    In this order: crop, rotation and shear, flip, jitter, grey, blur, solarize, erase.
+    The order is crop, rotation and shear, flip, jitter, grey, blur, solarize, erase.
 
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C], uint8, or floats in [0, 1].
-      view: what to draw from.
+      view: settings of the view.
       size: side of the result in pixels.
 
     Returns:

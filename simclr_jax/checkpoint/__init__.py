@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, never wrong in silence."""
+"""Checkpoints: written whole or not at all, and checked whenever they are read."""
 
 from simclr_jax.checkpoint.store import read_meta, restore, save, steps
 

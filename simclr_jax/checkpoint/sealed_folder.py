@@ -1,11 +1,11 @@
-"""Numbered folders that are either whole or not there, and never wrong in silence.
+"""Numbered folders that are written whole or not at all, and that show any damage.
 
 A folder is written as `400.tmp`, gets a record with the digest of every file, and
-becomes `400` in one rename. Knows nothing of what the files hold: store.py does.
+becomes `400` in one rename. store.py decides what the files hold.
 
     DIR/400/digests.json    the record; sealed with its own digest
     DIR/400.damaged         a folder that failed its check; never deleted
-    DIR/400.tmp             what a killed write left; removed by the next one
+    DIR/400.tmp             left by a killed write; removed by the next write
 
 One process writes into DIR at a time (`Workdir` holds the lock).
 """
@@ -28,11 +28,11 @@ _FORMAT = 1
 
 
 class Damaged(Exception):
-    """A folder does not hold what was written; the message says how, in a few words."""
+    """A folder does not hold what was written; the message says what differs."""
 
 
 def begin(directory: Path, number: int) -> Path:
-    """Makes an empty `NUMBER.tmp` to write into, and clears what a kill left behind."""
+    """Makes an empty `NUMBER.tmp` to write into; removes what killed writes left."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in os.listdir(directory):
         if re.fullmatch(r"[0-9]+(\.old)?\.tmp", name):
@@ -45,9 +45,9 @@ def begin(directory: Path, number: int) -> Path:
 def publish(folder: Path, content: dict[str, Any]) -> None:
     """Seals `NUMBER.tmp` with a record that includes `content`; renames it to NUMBER.
 
-    Everything is forced onto the disk first, so that the rename can't overtake it. A
-    folder that has the number already is replaced: a kill in the instant between the
-    two renames leaves neither.
+    Forces all files onto the disk before the rename, which could overtake them.
+    Replaces a folder that already has the number, in two renames; a kill in the instant
+    between them leaves neither folder.
     """
     final = folder.with_suffix("")
     files = {}
@@ -74,17 +74,17 @@ def publish(folder: Path, content: dict[str, Any]) -> None:
 
 
 def seal(record: dict[str, Any]) -> bytes:
-    """The bytes of digests.json; TypeError or ValueError for what JSON can't hold."""
+    """The bytes of digests.json; TypeError or ValueError if JSON can't hold it."""
     body = json.dumps({"format": _FORMAT} | record)
     digest = hashlib.sha256(body.encode()).hexdigest()
     return f'{{"sha256": "{digest}", "record": {body}}}\n'.encode()
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of a folder that has all its files in their full length.
+    """The record of a folder; checks that its files are all there, in full length.
 
     Raises:
-      Damaged: it has not, or the record itself has changed.
+      Damaged: they are not, or the record itself has changed.
       RequestError: a newer version of this library wrote it.
       OSError: it can't be read.
     """
@@ -94,7 +94,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{_RECORD} is missing") from error
     try:
         record = json.loads(sealed)["record"]
-        # Sealed again and compared byte for byte: no flipped bit can hide in it.
+        # Sealed again and compared byte for byte, so no flipped bit goes unnoticed.
         intact = seal(record) == sealed
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Damaged(f"{_RECORD} is not readable") from error
@@ -113,9 +113,9 @@ def read(folder: Path) -> dict[str, Any]:
         if name not in sizes:
             raise Damaged(f"{name} is missing")
         if sizes.pop(name) != size:
-            raise Damaged(f"{name} has another length than was written")
+            raise Damaged(f"the length of {name} has changed")
     if sizes:
-        raise Damaged(f"{min(sizes)} does not belong to it")
+        raise Damaged(f"{min(sizes)} is not one of its files")
     return record
 
 
@@ -126,7 +126,7 @@ def verify(folder: Path, record: dict[str, Any]) -> None:
             with (folder / name).open("rb") as file:
                 intact = hashlib.file_digest(file, "sha256").hexdigest() == digest
         except OSError as error:
-            if error.errno != errno.EIO:  # the disk's own word for a bad sector
+            if error.errno != errno.EIO:  # what a disk reports for a bad sector
                 raise
             intact = False
         if not intact:
@@ -134,7 +134,7 @@ def verify(folder: Path, record: dict[str, Any]) -> None:
 
 
 def peek(folder: Path) -> dict[str, Any] | None:
-    """`read`, with None for a folder that is damaged or can't be read."""
+    """Like `read`, but returns None if the folder is damaged or can't be read."""
     try:
         return read(folder)
     except (Damaged, OSError):
@@ -162,7 +162,7 @@ def set_aside(folder: Path) -> None:
 
 
 def delete(folder: Path) -> None:
-    """Deletes a folder if it can; renamed first, so that a kill leaves no half."""
+    """Deletes a folder if possible; renames it first, so a kill leaves no half."""
     doomed = folder.with_name(f"{folder.name}.old.tmp")
     with contextlib.suppress(OSError):
         os.rename(folder, doomed)
@@ -171,7 +171,7 @@ def delete(folder: Path) -> None:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     def fail(error: OSError) -> NoReturn:
-        raise error  # os.walk would leave out a folder that it can't list
+        raise error  # otherwise os.walk skips a folder that it can't list
 
     for parent, folders, files in os.walk(folder, onerror=fail):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]

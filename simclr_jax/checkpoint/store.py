@@ -1,10 +1,10 @@
-"""Checkpoints of training stages: Orbax stores arrays, sealed_folder.py guards them.
+"""Checkpoints of training stages: Orbax stores arrays, sealed_folder.py protects them.
 
-    DIR/400/arrays/params/  one item as Orbax wrote it, restorable without the others
-    DIR/400/digests.json    digests of every file and every leaf; and `meta`
+    DIR/400/arrays/params/  one item as Orbax writes it; can be restored alone
+    DIR/400/digests.json    digests of every file and every leaf, and `meta`
 
-Orbax keeps no checksum of array data and falls back to no earlier step; `restore`
-does both. No key and no pickle is in a checkpoint.
+Orbax does not check array data against a checksum and does not fall back to an earlier
+step; `restore` does both. A checkpoint contains no PRNG keys and no pickles.
 """
 
 import contextlib
@@ -42,19 +42,19 @@ def save(
 ) -> None:
     """Writes one step, then deletes all but the `keep` newest.
 
-    A kill at any moment leaves the whole step or none of it. A step that is there
-    already is replaced.
+    A kill at any moment leaves the whole step or none of it. An existing step is
+    replaced.
 
     Args:
-      directory: the folder of the steps; made if it isn't there.
+      directory: the folder of the steps; created if missing.
       step: number of the step, 0 or more.
-      items: name -> pytree of arrays or numbers, of any shapes and dtypes but PRNG
-        keys.
-      meta: what JSON can hold; `read_meta` returns it without the arrays.
-      keep: how many steps stay, at least 1. The step just saved always does.
+      items: name -> pytree of arrays or numbers, of any shape and any dtype except
+        PRNG keys.
+      meta: data that JSON can hold; `read_meta` returns it without reading the arrays.
+      keep: how many steps to keep, at least 1. The step just saved is always kept.
 
     Raises:
-      OSError: it could not be written (disk full, no permission, ...); one line
+      OSError: the step could not be written (disk full, no permission, ...); one line
         names the folder and the cause. The older steps are untouched.
       TypeError, ValueError: `items`, `meta` or `keep` can't be saved; nothing is
         written.
@@ -63,7 +63,7 @@ def save(
     if keep < 1 or step < 0:
         raise ValueError(f"keep={keep} must be at least 1 and step={step} at least 0")
     if wrong := [item for item in items if not re.fullmatch(r"\w+", item)]:
-        raise ValueError(f"not plain names: {wrong}")
+        raise ValueError(f"item names must be letters, digits and _, not {wrong}")
     arrays = {item: trees.fetch(item, tree) for item, tree in items.items()}
     content = {
         "meta": meta,
@@ -90,11 +90,11 @@ def save(
 def steps(directory: str | os.PathLike) -> list[int]:
     """The complete steps of a folder.
 
-    A step counts if its record is intact and all its files are there in their full
-    length; their content is checked by `restore`, which reads it anyway.
+    A step counts if its record is intact and all its files have their full length.
+    `restore` checks their content, which it reads anyway.
 
     Args:
-      directory: the folder given to `save`; it need not be there.
+      directory: the folder given to `save`; it may be missing.
 
     Returns:
       The steps, ascending.
@@ -114,7 +114,7 @@ def read_meta(
 
     Args:
       directory: the folder given to `save`.
-      step: which one; None is the newest complete one.
+      step: which step; None is the newest complete one.
 
     Returns:
       What `save` was given (tuples as lists), or None if there is no such step.
@@ -133,31 +133,31 @@ def restore(
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """Reads the newest step whose files and leaves all match their digests.
 
-    Names each newer, damaged step on stderr and renames it to `STEP.damaged`; but only
-    once it has found a good one: without one the next run must fail as this one does,
-    not start again from nothing.
+    Reports each newer, damaged step on stderr and renames it to `STEP.damaged`, but
+    only after finding an undamaged one. Without one it renames nothing, so that the
+    next run fails as this one does and does not start again from nothing.
 
     Args:
       directory: the folder given to `save`.
-      like: name of an item -> the pytree to restore it into, its leaves arrays or
-        `jax.ShapeDtypeStruct`s; or None for the item as stored: nested dicts of
-        NumPy arrays. Items that aren't named are checked but not restored.
-      step: the step to begin with instead of the newest.
+      like: item name -> the pytree to restore it into, whose leaves are arrays or
+        `jax.ShapeDtypeStruct`s. None restores the item as stored, as nested dicts of
+        NumPy arrays. Items that `like` lacks are checked but not restored.
+      step: the step to try first, instead of the newest.
 
     Returns:
       (step, items, meta), or None if the folder holds no step at all. Leaves are
       new jax arrays with the sharding of `like`, or uncommitted on the default
-      device where it has none. (64-bit numbers that jax can't hold stay NumPy's.)
+      device where it has none. (64-bit numbers that jax can't hold stay NumPy arrays.)
 
     Raises:
       RequestError: no undamaged step is left, there is no step `step`, or the step
-        has another structure, shape or dtype than `like`.
+        differs from `like` in structure, shape or dtype.
     """
     directory = Path(os.path.abspath(directory))
     numbers = sealed_folder.numbers(directory)
     if numbers and step is not None and step not in numbers:
-        there = ", ".join(map(str, numbers))
-        raise RequestError(f"no checkpoint step {step} in {directory}, only {there}")
+        present = ", ".join(map(str, numbers))
+        raise RequestError(f"no checkpoint step {step} in {directory}, only {present}")
     damaged: dict[int, str] = {}
     for number in reversed(numbers):
         if step is not None and number > step:
@@ -169,7 +169,7 @@ def restore(
             continue
         for bad, message in damaged.items():
             print(f"{message}; continuing from step {number}", file=sys.stderr)
-            with contextlib.suppress(OSError):  # a folder that we may only read
+            with contextlib.suppress(OSError):  # the folder may be read-only
                 sealed_folder.set_aside(directory / str(bad))
         items = {item: trees.place(loaded[item], like[item]) for item in like}
         return number, items, meta
@@ -180,10 +180,10 @@ def restore(
 
 
 def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(item -> name -> NumPy array, meta) of one step, all of it checked."""
+    """Checks all of one step; returns (item -> name -> NumPy array, meta)."""
     try:
         record = sealed_folder.read(folder)
-        # Before the files: a wrong request should fail fast and touch nothing.
+        # Before the files, so that a wrong request fails fast and touches nothing.
         trees.check(record, like, f"checkpoint step {folder.name} in {folder.parent}")
         sealed_folder.verify(folder, record)
     except PermissionError as error:
@@ -191,7 +191,7 @@ def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     try:
         items = _read(folder, {item: record["leaves"][item] for item in like})
     except Exception as error:
-        # The files are what was saved: this is about versions, not about damage.
+        # The files are as saved, so the cause is a version, not damage.
         raise RequestError(
             f"checkpoint {folder} is undamaged, but Orbax can't read it (written by "
             f"Orbax {record['orbax']}): {_cause(error)}"
@@ -208,7 +208,7 @@ def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
     """Has Orbax write all items at once, each into a folder of its own."""
     saves = {}
     for item, named in items.items():
-        # Orbax refuses arrays without elements; the record says all about them.
+        # Orbax rejects arrays without elements; the record describes them fully.
         if full := {name: array for name, array in named.items() if array.size}:
             saves[item] = ocp.args.PyTreeSave(trees.nest(full))
     if saves:
@@ -217,7 +217,7 @@ def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
 
 
 def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarray]]:
-    """The inverse of `_write`, for some items as their record describes them."""
+    """The inverse of `_write`, for the given items; `items` is from the record."""
     arrays, restores = {}, {}
     for item, described in items.items():
         shapes = {name: shape for name, (shape, _, _) in described.items()}
@@ -239,7 +239,7 @@ def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarra
 
 
 def _cause(error: BaseException) -> str:
-    """One line: the system's words where there are some, also behind Orbax."""
+    """One line: the system's error text if there is one, also from within Orbax."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if code := re.search(r"os_error_code='(\d+)'", str(error)):

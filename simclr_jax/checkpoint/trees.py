@@ -1,7 +1,7 @@
 """Pytrees as named host arrays, the form in which store.py stores them.
 
-The structure of a tree (NamedTuples, optax states, ...) is code and is not stored;
-what is stored are its leaves, by name. It comes back from a tree of the same form.
+Only the leaves of a tree are stored, by name. Its structure (NamedTuples, optax states,
+...) is code; restoring takes it from a tree of the same form.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     for path, leaf in flat:
         parts = [jax.tree_util.keystr((key,), simple=True) for key in path]
         if any("/" in part or not part for part in parts):
-            raise ValueError(f"a key is empty or holds a slash: {parts}")
+            raise ValueError(f"a key is empty or contains a slash: {parts}")
         named["/".join(parts)] = leaf
-    # Orbax joins names with dots: two leaves must not meet in one file.
+    # Orbax joins names with dots, and two leaves must not share a file.
     if len({name.replace("/", ".") for name in named}) < len(flat):
         raise ValueError(f"two leaves would have the same name: {sorted(named)}")
     return named
@@ -74,8 +74,8 @@ def place(named: dict[str, np.ndarray], like: Any) -> Any:
     def put(array: np.ndarray, leaf: Any) -> Any:
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             return array  # jax would round it to 32 bits
-        # Committing what was free to move would forbid mixing it with a batch that
-        # is sharded over more devices.
+        # A leaf that was uncommitted must stay so: committed to one device, it could
+        # not be used together with a batch sharded over more devices.
         free = not getattr(leaf, "committed", True)
         sharding = None if free else getattr(leaf, "sharding", None)
         return jax.device_put(array, sharding)

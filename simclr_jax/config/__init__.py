@@ -1,7 +1,7 @@
-"""What can be asked for.
+"""The fields of a recipe, their rules, and the command line.
 
-`defaults.py` has every field with its default and meaning, `rules.py` the values that
-each accepts, `validate.py` checks a whole config, `fields.py` reads one, and
-`command_line.py` makes one out of a recipe and flags. Importing this package loads
-nothing, and only `rules.py` and `validate.py` import jax.
+`defaults.py` has every field with its default and meaning, and `rules.py` the values
+that it accepts. `validate.py` checks a whole config, `fields.py` reads one, and
+`command_line.py` makes one from a recipe and flags. Importing this package loads
+nothing; only `rules.py` and `validate.py` import jax.
 """

@@ -1,7 +1,7 @@
 """The command line: `--config=RECIPE --workdir=FOLDER --config.FIELD=VALUE ...`.
 
 Flags may come in any order, with one dash or two, as `--flag=value` or `--flag value`;
-`--sweep` and `--nosweep` for those that are True or False. The last one counts.
+A flag that is True or False is `--sweep` or `--nosweep`. The last of two counts.
 """
 
 import difflib
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str]) -> Request:
     """What the command line asks for; `argv[0]` is the script.
 
     Raises:
-      RequestError: what is wrong with it, in one line.
+      RequestError: the command line is wrong; the message is one line.
     """
     return request(read(argv))
 
@@ -124,7 +124,7 @@ def _kind(name: str) -> type | None:
 
 
 def _meant(word: str) -> str:
-    """`; write ...`, what a word that is not a flag was probably meant to be."""
+    """The end of a message on a wrong word: what was probably meant, `; write ...`."""
     name, equals, value = word.lstrip("-").partition("=")
     if name.partition(":")[0].endswith(".py") and not equals:
         return f"; write --config={name}"
@@ -154,9 +154,9 @@ def request(flags: Flags) -> Request:
         }
         for name, value in given.items():
             if value is not None:
-                raise RequestError(f"--{name}: goes with --sweep")
+                raise RequestError(f"--{name}: needs --sweep")
     if flags.table and flags.index is not None:
-        raise RequestError("--table: collects all points; leave --index out")
+        raise RequestError("--table: shows all points; leave --index out")
     change(config, flags.changes)
     return Request(
         config,
@@ -170,10 +170,11 @@ def request(flags: Flags) -> Request:
 
 
 def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:
-    """Sets fields to what the command line says, whatever its order.
+    """Sets the fields that the command line names; their order does not matter.
 
     Args:
-      changes: `("optimizer.lr", "0.1")`, ...; of a tuple given twice both count.
+      changes: `("optimizer.lr", "0.1")`, ...; if a tuple is given twice, the two are
+        joined.
 
     Raises:
       RequestError: there is no such field, or the value does not fit it.
@@ -196,7 +197,7 @@ def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:
 
 
 def _value(config: Config, path: str, text: str, *, own_method: bool) -> Any:
-    """The value of a field from its text. A method in a file has fields of its own."""
+    """A field's value from its text. With `own_method`, a file, any option is one."""
     types, fields = every_type(), every_field()
     option = path.removeprefix("method.")
     if path in types:
@@ -208,7 +209,7 @@ def _value(config: Config, path: str, text: str, *, own_method: bool) -> Any:
         kind = default = None
     elif any(field.startswith(f"{path}.") for field in fields):
         within = next(field for field in fields if field.startswith(f"{path}."))
-        raise RequestError(f"config.{path}: a section of fields, such as {within}")
+        raise RequestError(f"config.{path}: a section, not a field such as {within}")
     else:
         raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
     if default is None and text == "None":
@@ -216,16 +217,16 @@ def _value(config: Config, path: str, text: str, *, own_method: bool) -> Any:
     try:
         return values.parse(text, kind)
     except ValueError as error:
-        example = "" if default is None else f", for example {default!r}"
+        example = "" if default is None else f"; example: {default!r}"
         raise RequestError(f"config.{path}: {error}{example}") from error
 
 
 def leave_recipes_method(config: Config, recipes: str, given: Container[str]) -> None:
-    """Unsets what a recipe chose for its own method, once another one is asked for.
+    """Unsets the options of a recipe's own method if another method is asked for.
 
-    `config.method.temperature` of a SimCLR recipe says nothing about MoCo: the other
-    method has its own defaults. What is itself on the command line stays, to be used or
-    refused. So does everything if the command line names the recipe's own method.
+    The other method then uses its defaults: the `config.method.temperature` of a SimCLR
+    recipe does not suit MoCo. Options on the command line stay, to be used or rejected.
+    If the command line names the recipe's own method, everything stays.
 
     Args:
       recipes: the name of the recipe's own method.

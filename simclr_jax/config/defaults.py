@@ -1,11 +1,11 @@
 """Every field of a recipe, with its default, meaning and source.
 
-A recipe is a file with `get_config()` that starts from this one and changes what
-it needs; the command line changes the rest: `--config.optimizer.lr=0.0003`.
-"unset" below means a placeholder: the code's own default holds.
+A recipe is a file with a `get_config()` that starts from this one and changes some
+fields. The command line changes more: `--config.optimizer.lr=0.0003`. A field that is
+"unset" is a placeholder: the code uses its own default.
 
-`launch.py --help --config=RECIPE` shows a field's comment: the lines right above it and
-what follows it on its own line. The lines above a section are the section's.
+`launch.py --help --config=RECIPE` shows the comments here. A field's comment is on its
+line or right above it; a section's comment is next to the line that makes the section.
 """
 
 from typing import Any
@@ -15,49 +15,50 @@ from ml_collections.config_dict import placeholder
 
 
 def optimizer(name: str = "adam", lr: float = 1e-3, **changes) -> Any:
-    """The fields of an optimizer; pretraining, probe and fine-tuning have one each."""
+    """The fields of an optimizer; each trained stage has its own."""
     fields: Any = ConfigDict()
     fields.name = name  # adam (decay added to the gradient) | adamw | sgd | lars
-    fields.lr = lr  # base learning rate, before scaling
-    # none | linear (lr x batch / 256) | sqrt (lr x sqrt(batch)), SimCLR app. B.1
+    fields.lr = lr  # base learning rate, before lr_scaling
+    # none | linear (lr x batch_size / 256) | sqrt (lr x sqrt(batch_size)); SimCLR,
+    # appendix B.1.
     fields.lr_scaling = "none"
-    fields.weight_decay = 0.0  # never on biases and BatchNorm
-    fields.warmup_epochs = 0.0  # linear from 0
-    # constant | cosine (to 0 at the last step) | step (/ 10 at 60 % and at 80 %, MoCo)
+    fields.weight_decay = 0.0  # not applied to biases and BatchNorm
+    fields.warmup_epochs = 0.0  # the learning rate rises linearly from 0
+    # constant | cosine (to 0 at the last step) | step (x 0.1 at 60 % and 80 %, MoCo)
     fields.schedule = "constant"
-    fields.momentum = 0.9  # sgd and lars
-    fields.nesterov = False  # sgd
+    fields.momentum = 0.9  # for sgd and lars
+    fields.nesterov = False  # for sgd and lars
     fields.update(changes)
     return fields
 
 
 def views() -> Any:
-    """Augmentation: SimCLR's CIFAR-10 setting (appendix B.9), no blur."""
+    """The augmentation that SimCLR uses on CIFAR-10 (appendix B.9): no blur."""
     fields: Any = ConfigDict()
-    fields.size = 32  # pixels of a view's side
-    fields.crop_scale = (0.08, 1.0)  # share of the image's area
-    fields.crop_ratio = (3 / 4, 4 / 3)  # width / height
-    fields.rotation = 0.0  # largest turn to either side, degrees
-    fields.shear = 0.0  # largest lean to either side, degrees
-    fields.flip = 0.5  # probability
-    fields.jitter = 0.8  # probability of the four colour operations together
-    # Colour strength s = 0.5: 0.8 x s for three of them, 0.2 x s for hue (appendix A).
+    fields.size = 32  # side of a view, in pixels
+    fields.crop_scale = (0.08, 1.0)  # range of the crop's share of the image's area
+    fields.crop_ratio = (3 / 4, 4 / 3)  # range of the crop's width / height
+    fields.rotation = 0.0  # largest angle to either side, degrees
+    fields.shear = 0.0  # largest angle to either side, degrees
+    fields.flip = 0.5  # probability of a left-right flip
+    fields.jitter = 0.8  # probability of applying the four colour operations
+    # Strength. SimCLR (appendix A): 0.8 x s, and 0.2 x s for hue; here s = 0.5.
     fields.brightness = 0.4
-    fields.contrast = 0.4  # strength, as brightness
-    fields.saturation = 0.4  # strength, as brightness
-    fields.hue = 0.1  # strength, of the whole circle of colours
+    fields.contrast = 0.4  # strength, like brightness
+    fields.saturation = 0.4  # strength, like brightness
+    fields.hue = 0.1  # strength, as a share of the colour circle
     fields.grayscale = 0.2  # probability
-    fields.blur = 0.0  # probability
-    fields.blur_sigma = (0.1, 2.0)  # pixels
+    fields.blur = 0.0  # probability of a Gaussian blur
+    fields.blur_sigma = (0.1, 2.0)  # range of its standard deviation, pixels
     fields.solarize = 0.0  # probability
-    fields.solarize_threshold = 0.5  # values above it are inverted; 1: white
-    fields.erase = 0.0  # probability of a window to be blackened
-    fields.erase_scale = (0.02, 0.33)  # share of the view's area
+    fields.solarize_threshold = 0.5  # inverts pixels from this up; white is 1
+    fields.erase = 0.0  # probability of blackening a random window
+    fields.erase_scale = (0.02, 0.33)  # range of the window's share of the view
     return fields
 
 
 def crop_and_flip() -> Any:
-    """Labelled training sees crops and flips only (SimCLRv2, section 3)."""
+    """Training on labels only crops and flips (SimCLRv2, section 3)."""
     fields = views()
     fields.jitter = 0.0
     fields.grayscale = 0.0
@@ -65,7 +66,7 @@ def crop_and_flip() -> Any:
 
 
 def second_view() -> Any:
-    """An asymmetric second view: what is unset equals the first view's."""
+    """The second view's own augmentation; an unset field is as in the first view."""
     fields: Any = ConfigDict()
     for name, value in views().items():
         if name != "size":
@@ -76,80 +77,82 @@ def second_view() -> Any:
 def get_config() -> Any:
     """Every field with its default."""
     config: Any = ConfigDict()
-    config.seed = 0  # of weights, augmentation, order of the data and labels drawn
-    # What runs, in this order, out of:
+    config.seed = 0  # for weights, augmentation, data order, choice of labelled images
+    # The stages to run, in this order; choose from:
     # pretrain knn probe finetune supervised distill report.
     config.stages = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
-    # Another workdir, whose encoder knn, probe and finetune use instead.
+    # Another workdir, whose encoder knn, probe and finetune use; "": this one.
     config.pretrained = ""
 
-    config.batch_size = 256  # images of a pretraining step; each gives two views
+    config.batch_size = 256  # images per pretraining step; each gives two views
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
-    config.epochs = 100  # of pretraining
-    config.max_steps = 0  # ends each training stage early; schedules stay. 0: off
-    # float32 | bfloat16 | float16 (with a dynamic loss scale): of the encoder.
+    config.epochs = 100  # epochs of pretraining
+    config.max_steps = 0  # ends each training at this step; schedules stay. 0: off
+    # Of the encoder: float32 | bfloat16 | float16 (with a dynamic loss scale).
     # Parameters, BatchNorm statistics, head and loss stay float32.
     config.precision = "float32"
-    config.remat = False  # recompute each residual block in the backward pass
-    config.log_every = 50  # steps
-    # Warn while embedding_std (1: spread over the sphere, 0: one point) is below this.
+    config.remat = False  # recompute residual blocks in the backward pass: saves memory
+    config.log_every = 50  # steps between two lines of metrics.jsonl
+    # Warn if embedding_std (1: spread over the sphere, 0: one point) falls below this.
     config.warn_below_std = 0.1
-    config.eval_batch_size = 500  # images per forward pass of an evaluation
-    config.tensorboard = False  # write TensorBoard events beside metrics.jsonl
+    config.eval_batch_size = 500  # images per forward pass in evaluation
+    config.tensorboard = False  # also write TensorBoard events
 
-    # The method and its own options; unset: the default in methods/NAME.py, where their
-    # meaning is explained. One that the method does not take is refused.
+    # The method and its options. methods/NAME.py explains them and has the defaults of
+    # those that are unset. An option that the method does not have is rejected.
     config.method = _method()
-    # The ResNet.
+    # The ResNet, whose output is h.
     config.encoder = _encoder()
-    # The head behind h, whose output z the loss sees.
+    # The head that turns h into z, which the loss sees.
     config.projector = _projector()
     # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
     config.predictor = ConfigDict()
-    config.predictor.hidden = placeholder(int)  # unset: 4096
-    # Of pretraining.
+    config.predictor.hidden = placeholder(int)  # hidden width; unset: 4096
+    # The optimizer of pretraining.
     config.optimizer = optimizer()
-    # Of pretraining.
+    # The augmentation of pretraining.
     config.augment = views()
-    # An asymmetric second view: what is unset equals the first view's.
+    # Changes for the second view; an unset field is as in the first view.
     config.augment.second = second_view()
-    # The images and labels.
+    # The data set.
     config.data = _data()
-    # The linear probe on frozen features (standardised, computed once).
+    # A linear classifier on frozen features, which are computed once and standardised.
     config.probe = _probe()
-    # Fine-tuning of the whole network, against the same from scratch.
+    # Fine-tuning of the whole network, compared with the same trained from scratch.
     config.finetune = _finetune()
-    # The same network trained on all labels.
+    # The same network trained from scratch on all labels.
     config.supervised = _supervised()
-    # A student taught by a fine-tuned network, on the pretraining images (SimCLRv2,
-    # section 2). Its baseline is the student on finetune's labels alone.
+    # A fine-tuned network teaches a student on the pretraining images (SimCLRv2,
+    # section 2). The baseline is the same student trained on finetune's labels alone.
     config.distill = _distill()
-    # The vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
+    # A vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
     config.knn = _knn()
-    # What an interrupted run continues from.
+    # Checkpoints, from which an interrupted run continues.
     config.checkpoint = _checkpoint()
-    # Published figures to print next to ours.
+    # Published figures, printed next to the run's own.
     config.published = _published()
     return config
 
 
 def _method() -> Any:
-    """The method and what it alone takes."""
+    """The method and its options."""
     fields: Any = ConfigDict()
-    # simclr | moco | byol | the path of a .py file (CONTRIBUTING.md).
+    # simclr | moco | byol | the path of a .py file (see CONTRIBUTING.md).
     fields.name = "simclr"
-    fields.temperature = placeholder(float)  # simclr 0.5, moco 0.2
-    # Of the target: moco 0.999, byol 0.996, simclr with a memory 0.999.
+    fields.temperature = placeholder(float)  # defaults: simclr 0.5, moco 0.2
+    # Of the target; defaults: moco 0.999, byol 0.996, simclr with a memory 0.999.
     fields.momentum = placeholder(float)
-    # simclr: negatives kept from a target, a multiple of 2 x batch_size (SimCLRv2), 0
+    # simclr: negatives from a target network (SimCLRv2), a multiple of 2 x batch_size;
+    # default 0, none.
     fields.memory = placeholder(int)
-    fields.mechanism = placeholder(str)  # moco: queue end_to_end memory_bank
-    fields.queue_size = placeholder(int)  # moco: negatives, 65536
-    fields.bn_groups = placeholder(int)  # moco: BatchNorm by groups, 8
-    fields.shuffle = placeholder(bool)  # moco: keys change groups, True
-    fields.symmetric = placeholder(bool)  # moco: both directions, False
-    fields.bank_momentum = placeholder(float)  # moco, memory_bank: 0.5
-    fields.target_init = placeholder(str)  # byol: online | random
+    # moco: queue | end_to_end | memory_bank; default queue.
+    fields.mechanism = placeholder(str)
+    fields.queue_size = placeholder(int)  # moco: negatives, default 65536
+    fields.bn_groups = placeholder(int)  # moco: BatchNorm groups, default 8
+    fields.shuffle = placeholder(bool)  # moco: keys change groups, default True
+    fields.symmetric = placeholder(bool)  # moco: both directions, default False
+    fields.bank_momentum = placeholder(float)  # moco with memory_bank: default 0.5
+    fields.target_init = placeholder(str)  # byol: online | random; default online
     return fields
 
 
@@ -157,136 +160,138 @@ def _encoder() -> Any:
     """The ResNet."""
     fields: Any = ConfigDict()
     fields.depth = 50  # 10 | 18 | 34 | 50 | 101 | 152 | 200
-    fields.width = 1.0  # times 64 channels in the first stage
-    fields.sk = False  # selective kernels, ResNet-D stem (SimCLRv2)
+    fields.width = 1.0  # multiplies the channels; the first stage has 64 x width
+    fields.sk = False  # selective kernels and the ResNet-D stem (SimCLRv2)
     fields.stem = "imagenet"  # imagenet (7x7/2, pool) | cifar (3x3/1)
-    # simclr (He kernels, each residual block starts as its shortcut) | torchvision (He
-    # kernels) | pytorch (as torch.nn layers start): matters in short trainings, see
-    # encoders.INITS.
+    # simclr (He kernels; each residual block starts as its shortcut) | torchvision (He
+    # kernels) | pytorch (the defaults of torch.nn layers). It matters in short
+    # trainings, see encoders.INITS.
     fields.init_scheme = "simclr"
     return fields
 
 
 def _projector() -> Any:
-    """The head behind h."""
+    """The head that turns h into z."""
     fields: Any = ConfigDict()
     fields.layers = 2  # Dense layers; 0: no head, z is h
-    fields.hidden = placeholder(int)  # unset: the width of h
+    fields.hidden = placeholder(int)  # hidden width; unset: the width of h
     fields.dim = 128  # the width of z
-    fields.activation = "relu"  # relu | tanh | leaky_relu | gelu
-    fields.norm = True  # BatchNorm after every layer
-    fields.last_norm = True  # ... the last included
+    fields.activation = "relu"  # relu | tanh | leaky_relu | gelu | identity
+    fields.norm = True  # BatchNorm after each layer
+    fields.last_norm = True  # BatchNorm after the last layer too, if norm
     return fields
 
 
 def _data() -> Any:
-    """Which images."""
+    """The data set."""
     fields: Any = ConfigDict()
-    # A TFDS name | npz (a file of arrays) | folder (of image files) | mnist5k (inside a
-    # package, see demo).
+    # A TFDS name | npz (a file of arrays) | folder (of image files) | mnist5k (comes
+    # with a package, see configs/demo.py).
     fields.name = "cifar10"
-    fields.path = ""  # the file for npz, the folder for folder
-    fields.data_dir = ""  # TFDS's folder; "": its default
-    fields.download = False  # let TFDS fetch what is missing
-    fields.train_split = "train"  # what is trained on
-    fields.test_split = "test"  # what every accuracy is of
-    fields.pretrain_split = ""  # where it differs from train_split (STL-10)
-    fields.limit = 0  # only the first n pretraining images; 0: all
-    # Side in pixels at which images are stored once decoded; 0: as they come.
+    fields.path = ""  # the .npz file or the folder
+    fields.data_dir = ""  # where TFDS keeps its data; "": its default
+    fields.download = False  # let TFDS download a data set that is missing
+    fields.train_split = "train"  # split to train on
+    fields.test_split = "test"  # split that every accuracy is measured on
+    fields.pretrain_split = ""  # split to pretrain on (STL-10); "": train_split
+    fields.limit = 0  # pretrain on the first n images only; 0: all
+    # Side, in pixels, to which decoded images are resized for storage; 0: no resizing.
     fields.stored_size = 0
-    fields.streaming = False  # tf.data instead of images kept on the device
-    fields.device_limit_gb = 4.0  # larger sets stream by themselves
+    fields.streaming = False  # read with tf.data; do not keep images on the device
+    fields.device_limit_gb = 4.0  # larger data sets are streamed
     return fields
 
 
 def _probe() -> Any:
     """The linear probe."""
     fields: Any = ConfigDict()
-    fields.every_epochs = 0  # also kNN and probe while pretraining; 0: never
-    fields.online = True  # a classifier trained along, gradient stopped at h
-    # The level that the score is of: h | head_1 | ... | z. All are probed anyway, see
-    # `layers` in results.json; kNN, fine-tuning and every_epochs stay on h.
+    fields.every_epochs = 0  # epochs between kNN and probe in pretraining; 0: never
+    fields.online = True  # train a classifier along on h; h gets no gradient from it
+    # The level whose score is reported: h | head_1 | ... | z. results.json has the
+    # scores of all as `layers`. kNN, fine-tuning and every_epochs always use h.
     fields.features = "h"
-    fields.target = False  # also the target (moco, byol, simclr's memory)
-    fields.label_fraction = 1.0  # class-balanced, drawn by the seed
+    fields.target = False  # also probe the target (moco, byol, simclr with memory)
+    fields.label_fraction = 1.0  # share of labels used; class-balanced, by the seed
     fields.epochs = 100  # passes over the labelled images
-    fields.batch_size = 256  # features of a step
-    fields.optimizer = optimizer(lr=1e-2, schedule="cosine")
+    fields.batch_size = 256  # feature vectors per step
+    fields.optimizer = optimizer(lr=1e-2, schedule="cosine")  # of the linear probe
     return fields
 
 
 def _finetune() -> Any:
     """Fine-tuning."""
     fields: Any = ConfigDict()
-    fields.label_fraction = 0.1  # as the probe's
-    # A text file with a file name of the training split (in a folder, or TFDS's feature
-    # `file_name`) a line, like 1percent.txt and 10percent.txt of google-research/simclr
-    # (imagenet_subsets): these images' labels, and label_fraction is not used. "": none
+    fields.label_fraction = 0.1  # as probe.label_fraction; the same images if equal
+    # A text file with one file name of the training split per line (its name in a
+    # folder, or TFDS's feature `file_name`), like 1percent.txt and 10percent.txt of
+    # google-research/simclr (imagenet_subsets). Then only these images' labels are used
+    # and label_fraction is not. "": none.
     fields.label_file = ""
-    fields.from_layer = 0  # head layers kept below the classifier; 0: h
+    fields.from_layer = 0  # projector layers kept under the classifier; 0: none
     fields.epochs = 60  # passes over the labelled images
-    fields.batch_size = 256  # images of a step
-    fields.optimizer = optimizer(schedule="cosine")
-    # What training from scratch needs is rarely what fine-tuning does: a rate of its
-    # own for the baseline; unset: the same.
+    fields.batch_size = 256  # images per step
+    fields.optimizer = optimizer(schedule="cosine")  # of fine-tuning and its baseline
+    # Learning rate of the baseline, which is trained from scratch and often needs
+    # another one; unset: optimizer.lr.
     fields.scratch_lr = placeholder(float)
-    fields.augment = crop_and_flip()
+    fields.augment = crop_and_flip()  # of fine-tuning and its baseline
     return fields
 
 
 def _supervised() -> Any:
-    """Training on all labels."""
+    """Training from scratch on all labels."""
     fields: Any = ConfigDict()
     fields.epochs = 100  # passes over the labelled images
-    fields.batch_size = 256  # images of a step
-    fields.optimizer = optimizer(schedule="cosine")
-    fields.augment = crop_and_flip()
+    fields.batch_size = 256  # images per step
+    fields.optimizer = optimizer(schedule="cosine")  # of supervised training
+    fields.augment = crop_and_flip()  # of supervised training
     return fields
 
 
 def _distill() -> Any:
     """Distillation (SimCLRv2, section 2)."""
     fields: Any = ConfigDict()
-    fields.teacher = ""  # the workdir of the teacher; "": this one
-    # finetune | supervised | distill (another workdir's student): what teaches.
+    fields.teacher = ""  # the teacher's workdir; "": this one
+    # The stage that trained it: finetune | supervised | distill (another workdir's
+    # student).
     fields.teacher_stage = "finetune"
-    # The student; unset: as the section encoder.
+    # The student's ResNet; an unset field is as in the section encoder.
     fields.encoder = ConfigDict()
     fields.encoder.depth = placeholder(int)  # as encoder.depth
     fields.encoder.width = placeholder(float)  # as encoder.width
     fields.encoder.sk = placeholder(bool)  # as encoder.sk
-    # Of both networks' logits; the paper: 0.1 where they are of one size, 1 where the
-    # student is smaller.
+    # Of both networks' logits. SimCLRv2 uses 0.1 if they have the same size, and 1 if
+    # the student is smaller.
     fields.temperature = 1.0
-    # w in (1 - w) distillation + w cross-entropy on finetune's labels (equation 3).
+    # w of (1 - w) distillation + w cross-entropy on finetune's labels (equation 3).
     fields.label_weight = 0.0
-    fields.label_batch_size = 64  # labelled images added to a batch, if w > 0
+    fields.label_batch_size = 64  # labelled images added to each batch if w > 0
     fields.epochs = 100  # passes over the unlabelled images
-    fields.batch_size = 256  # unlabelled images
-    fields.optimizer = optimizer(schedule="cosine")
-    fields.augment = crop_and_flip()
+    fields.batch_size = 256  # unlabelled images per step
+    fields.optimizer = optimizer(schedule="cosine")  # of distillation
+    fields.augment = crop_and_flip()  # of distillation
     return fields
 
 
 def _knn() -> Any:
-    """The vote of the nearest."""
+    """The k nearest neighbours."""
     fields: Any = ConfigDict()
-    fields.k = 200  # neighbours
-    fields.temperature = 0.1  # a neighbour at cosine c has the weight exp(c / T)
+    fields.k = 200  # number of neighbours
+    fields.temperature = 0.1  # T: a neighbour at cosine c has the weight exp(c / T)
     return fields
 
 
 def _checkpoint() -> Any:
-    """How often, and how many."""
+    """How often to save, and how many to keep."""
     fields: Any = ConfigDict()
-    fields.every_steps = 500  # and at the end of every stage
-    fields.keep = 2  # newest checkpoints of a stage
+    fields.every_steps = 500  # save this often, and at the end of each stage
+    fields.keep = 2  # newest checkpoints kept per stage
     return fields
 
 
 def _published() -> Any:
-    """Other people's figures."""
+    """Published figures."""
     fields: Any = ConfigDict()
-    fields.source = ""  # who published them, on what
-    fields.rows = ()  # (row of the report, top-1, top-3 in percent or None)
+    fields.source = ""  # their source and setting, as the report prints it
+    fields.rows = ()  # ((row of the report, top-1, top-3), ...), in percent or None
     return fields

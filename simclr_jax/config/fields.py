@@ -1,4 +1,4 @@
-"""Reading a config's fields: their paths, the nearest to a wrong one, as JSON."""
+"""Reads a config's fields: their paths, the nearest to a wrong one, their JSON."""
 
 import difflib
 import json
@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from simclr_jax.config import defaults
 from simclr_jax.errors import RequestError
 
-# A ConfigDict. `validate` checks its fields at run time; to a type checker each of them
-# could be anything that a ConfigDict holds.
+# A ConfigDict. Type checkers do not know the types of its fields; `validate` checks
+# them at run time.
 Config = Any
 
 # What other projects call a field.
@@ -44,7 +44,7 @@ def flatten(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 @cache
 def every_field() -> Mapping[str, Any]:
-    """Each field there is with its default: `{"optimizer.lr": 0.001, ...}`."""
+    """All fields with their defaults: `{"optimizer.lr": 0.001, ...}`."""
     return MappingProxyType(dict(flatten(defaults.get_config())))
 
 
@@ -59,28 +59,28 @@ def every_type() -> Mapping[str, type]:
 
 
 def check_paths(config: Config) -> None:
-    """Raises RequestError unless `config` has every field there is and no other."""
+    """Raises RequestError unless `config` has all fields and no others."""
     fields, given = every_field(), dict(flatten(config))
     for path in given:
-        # A recipe may set options of a method that the defaults know nothing of.
+        # A recipe may set options of its own method, which the defaults do not have.
         if path not in fields and not path.startswith("method."):
             raise RequestError(f"config.{path}: no such field{similar(path, fields)}")
     for path in fields:
         if path not in given:
             raise RequestError(
-                f"config.{path}: the recipe lacks this field; start it from "
+                f"config.{path}: the recipe lacks this field; start the recipe from "
                 "configs.common.get_config()"
             )
 
 
 def nearest(path: str, paths: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """The field that was probably meant by `path`; "" if none is near.
+    """The field that `path` was probably meant to be; "" if none is near.
 
-    One of the same name in another section, the nearest section first, or one of a
-    similar name.
+    That is a field of the same name in another section, preferably a near one, or else
+    a field of a similar name.
 
     Args:
-      cutoff: how similar another name must be, up to 1 for the same.
+      cutoff: the least similarity of another name; 1 is equality.
     """
     found = list(paths)
     sections = path.split(".")
@@ -95,13 +95,13 @@ def nearest(path: str, paths: Iterable[str], *, cutoff: float = 0.6) -> str:
 
 
 def similar(path: str, paths: Iterable[str]) -> str:
-    """`; did you mean ...?` for a field that isn't there, "" if nothing is near."""
+    """`; did you mean ...?` for an unknown field; "" if no field is near."""
     near = nearest(path, [other for other in paths if other != path])
     return f"; did you mean {near}?" if near else ""
 
 
 def method_options(config: Config) -> dict[str, Any]:
-    """What the recipe sets of the method's options."""
+    """The method's options that the recipe sets."""
     items = config.method.items()
     return {k: v for k, v in items if k != "name" and v is not None}
 

@@ -1,7 +1,7 @@
-"""What `--help` says: how to start a run, or every field of a recipe.
+"""The text of `--help`: how to start a run, or every field of a recipe.
 
-Imports no jax: it answers in a fraction of a second. What a field means is its comment
-in `defaults.py`, read from there.
+It answers in a fraction of a second because it does not import jax. The meaning of a
+field is its comment in `defaults.py`.
 """
 
 import ast
@@ -21,24 +21,27 @@ _WIDTH, _COLUMN = 88, 36
 _USAGE = """\
 usage: python launch.py --config=RECIPE --workdir=FOLDER [--config.FIELD=VALUE ...]
 
-Trains an image encoder without labels and measures what it is worth. The same command
-continues an interrupted run.
+Trains an image encoder without labels, then measures its features with kNN, a linear
+probe and fine-tuning on a few labels. The same command continues an interrupted run.
+Start with: python launch.py --config=configs/demo.py --workdir=runs/demo
 
-recipes (RECIPE may have a variant: configs/cifar10.py:moco; the first is the default)
+recipes (add a variant after a colon: configs/cifar10.py:moco; the first is the default)
 {recipes}
 
-stages, which --config.stages chooses from and puts in order
+stages (--config.stages names those to run, in order)
 {stages}
 
 fields
   --config.epochs=5 --config.optimizer.lr=0.0003 --config.stages=pretrain,knn
-  --help --config=RECIPE lists every field with its value there and its meaning
+  --help --config=RECIPE lists every field: its value in that recipe and its meaning
 
-sweeps: many runs of one recipe, one table
+sweeps (many runs of one recipe, one table)
   --sweep          run every row of the recipe's sweep() with every seed
-  --seeds=0,1,2    the seeds
-  --index=I        run this point only
-  --table          run nothing, collect what is finished
+  --seeds=0,1,2    the seeds; these are the default
+  --index=I        run only point I
+  --table          run nothing; collect the finished points in a table
+
+--version prints the version
 
 exit codes: 0 done, 1 the machine failed, 2 the request is wrong, 3 the training
 diverged, 75 stopped by a signal
@@ -64,7 +67,10 @@ def fields(recipe: str) -> str:
     """
     values, meanings = dict(flatten(recipes.load(recipe))), comments()
     default = every_field()
-    text = f"The fields of {recipe}; change one by --config.FIELD=VALUE.\n"
+    text = (
+        f"The fields of {recipe}. Change one with --config.FIELD=VALUE.\n"
+        "unset: the code's own default, which the meaning names.\n"
+    )
     last = ""
     # The fields without a section first, then section by section.
     for path in sorted(default, key=lambda path: (path.rpartition(".")[0], path)):
@@ -82,7 +88,7 @@ def fields(recipe: str) -> str:
 
 
 def _beside(line: str, meaning: str) -> str:
-    """The meaning in a column of its own; it begins below a line that is too long."""
+    """Puts the meaning in a second column, below the line if that is too long."""
     right = textwrap.wrap(meaning, _WIDTH - _COLUMN)
     if len(line) >= _COLUMN:
         right.insert(0, "")
@@ -121,7 +127,7 @@ def _of_function(
     functions: dict[str, ast.FunctionDef],
     lines: dict[int, tuple[str, bool]],
 ) -> dict[str, str]:
-    """The meanings of what a function sets, and of what the functions it calls set."""
+    """The meanings of the fields that a function, and those it calls, set."""
     found: dict[str, str] = {}
     for statement in functions[name].body:
         path = _path(statement)

@@ -18,7 +18,7 @@ from simclr_jax.errors import RequestError
 
 
 class Recipe(NamedTuple):
-    """What a recipe's file says of itself."""
+    """A recipe's file, as `--help` lists it."""
 
     path: Path
     about: str  # the first line of its docstring
@@ -33,9 +33,9 @@ def load(recipe: str) -> Config:
     """
     path, colon, variant = recipe.partition(":")
     if not os.path.isfile(path):
-        raise RequestError(f"--config: no recipe {recipe!r}; see configs/")
+        raise RequestError(f"--config: no recipe {recipe!r}; --help lists the recipes")
     try:
-        function = getattr(_module(path), "get_config", None)
+        function = getattr(load_module(path), "get_config", None)
         if function is None:
             raise RequestError(f"--config: {path} has no function get_config()")
         if colon and not inspect.signature(function).parameters:
@@ -45,7 +45,7 @@ def load(recipe: str) -> Config:
         config = function(variant) if colon else function()
     except RequestError:
         raise
-    except Exception as error:  # a recipe is anybody's code
+    except Exception as error:  # a recipe can raise anything
         if colon and isinstance(error, ValueError):  # no such variant
             raise RequestError(f"--config: {error}") from error
         kind = type(error).__name__
@@ -54,20 +54,21 @@ def load(recipe: str) -> Config:
         ) from error
     if not isinstance(config, ConfigDict):
         raise RequestError(
-            f"--config: get_config() of {path} gives {config!r}, which is not a "
+            f"--config: get_config() of {path} returns {config!r}, which is not a "
             "ConfigDict"
         )
     return config.lock()
 
 
 def _line(error: Exception, path: str) -> str:
-    """` line 7`: the last line of this file that led to the error."""
+    """` line 7`: the last line of this file in the traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame.lineno for frame in frames if frame.filename == path]
     return f" line {own[-1]}" if own else ""
 
 
-def _module(path: str) -> ModuleType:
+def load_module(path: str) -> ModuleType:
+    """Executes a recipe's file and returns it as the module "recipe"."""
     spec = importlib.util.spec_from_file_location("recipe", path)
     if spec is None or spec.loader is None:
         raise RequestError(f"--config: {path} is not a .py file")
@@ -78,7 +79,7 @@ def _module(path: str) -> ModuleType:
 
 
 def shipped(folder: Path) -> Iterator[Recipe]:
-    """The recipes in a folder, by name. Reads their files, executes none."""
+    """The recipes in a folder, sorted by name. It reads the files, but runs none."""
     for path in sorted(folder.glob("*.py")):
         tree = ast.parse(path.read_text())
         functions = [x for x in tree.body if isinstance(x, ast.FunctionDef)]
@@ -100,7 +101,7 @@ def _variants(tree: ast.Module, function: ast.FunctionDef) -> tuple[str, ...]:
 
 
 def _names(tree: ast.Module, node: ast.expr) -> list[str]:
-    """The texts in a tuple, or the keys of a dict, or in what a name stands for."""
+    """The strings in a tuple or the keys of a dict, also through a variable's name."""
     match node:
         case ast.Name(name):
             for other in ast.walk(tree):

@@ -1,6 +1,6 @@
-"""The rule that each field must keep on its own: makers of rules, and the one table.
+"""The rule for the value of each field, and functions that make such rules.
 
-What depends on two fields at once is in `validate.py`.
+`validate.py` checks what depends on two fields at once.
 """
 
 import math
@@ -15,7 +15,7 @@ from simclr_jax.training import optimizers as optim
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
-# A rule gets a field's value and says what would be accepted, or None if it is fine.
+# A rule takes a field's value. It returns None for a valid one, else what is accepted.
 Rule = Callable[[Any], str | None]
 
 
@@ -54,7 +54,7 @@ def interval(low: float, high: float = math.inf) -> Rule:
         if len(value) == 2 and numbers and low < value[0] <= value[1] <= high:
             return None
         limit = "" if high == math.inf else f" <= {high:g}"
-        return f"two numbers, {low:g} < first <= second{limit}"
+        return f"a pair of numbers with {low:g} < first <= second{limit}"
 
     return rule
 
@@ -70,7 +70,7 @@ def _published(value: tuple) -> str | None:
 def _stages(value: tuple) -> str | None:
     unknown = [stage for stage in value if stage not in STAGES]
     if unknown or not value or len(set(value)) != len(value):
-        return f"a tuple of different stages out of: {', '.join(STAGES)}"
+        return f"a tuple of different stages from: {', '.join(STAGES)}"
     return None
 
 
@@ -83,7 +83,8 @@ def _method(value: str) -> str | None:
         methods.defaults(value)
     except ValueError as error:
         listed = ", ".join(methods.names())
-        return f"one of: {listed}, or a path to a .py file that defines one ({error})"
+        why = f" ({error})" if value.endswith(".py") else ""
+        return f"one of: {listed}, or the path of a .py file that defines one{why}"
     return None
 
 
@@ -139,7 +140,7 @@ RULES: dict[str, Rule] = {
     "seed": integer(0, 2**32 - 1),
     "stages": _stages,
     "batch_size": integer(2),
-    # BatchNorm of one image's row is no more than its bias.
+    # BatchNorm of a single image returns only its bias.
     "microbatch": lambda v: None if v == 0 or v >= 2 else "0 or at least 2",
     "epochs": integer(1),
     "max_steps": integer(0),

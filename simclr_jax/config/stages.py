@@ -1,4 +1,4 @@
-"""What a stage is: the one list that config, experiment, stages, report and sweep read.
+"""The list of stages, which config, experiment, stages, report and sweep read.
 
 A new stage is a record here, a function of its name in `simclr_jax/stages/NAME.py`, and
 its rows in `simclr_jax/report/table.py`.
@@ -13,16 +13,15 @@ class Stage(NamedTuple):
 
     Attributes:
       name: as in `config.stages`; launch.py runs them in that order.
-      about: what it does, in a line of `--help`.
-      stream: the number of its keys' stream (`stream`); None: it draws nothing.
-      makes: "encoder" if it trains what others need, else "".
+      about: what it does, in one line for `--help`.
+      stream: the number of its stream of keys (`stream`); None: it draws nothing.
+      makes: "encoder" if it trains the encoder that others need, else "".
       needs: "encoder", the newest pretraining checkpoint; "teacher", the newest
         checkpoint of `config.distill.teacher_stage`; "", nothing.
       labels: which training labels it uses: "all", those that the section "probe" or
         "finetune" of the recipe picks, or "" for none.
-      teaches: its variant that can be a teacher, else "".
-      records: whether it leaves an entry in results.json. One that doesn't runs each
-        time.
+      teaches: the variant of it that can teach a student; "" if none can.
+      records: whether it leaves an entry in results.json. If not, it runs every time.
     """
 
     name: str
@@ -57,7 +56,7 @@ _RECORDS = (
     ),
     Stage(
         "finetune",
-        "train the whole network on a few labels, and the same from scratch",
+        "train the whole network on a few labels, pretrained and from scratch",
         5,
         needs="encoder",
         labels="finetune",
@@ -65,14 +64,14 @@ _RECORDS = (
     ),
     Stage(
         "supervised",
-        "train the same network on all labels",
+        "train the same network from scratch on all labels",
         6,
         labels="all",
         teaches="random_init",
     ),
     Stage(
         "distill",
-        "train a student on what the fine-tuned network says of all images",
+        "train a student on the fine-tuned network's predictions for all images",
         8,
         needs="teacher",
         labels="finetune",
@@ -87,13 +86,13 @@ _STREAMS = {"init": 0, "data": 1, "labels": 2, "distill_labels": 9}
 
 
 def stream(name: str) -> int:
-    """The first fold of every key of a purpose: a stage, "init", "data", "labels".
+    """The number that is folded first into every key of a purpose.
 
-    A number stays with its purpose for good: another one would change what an
-    interrupted run would have done next.
+    A purpose is a stage, "init", "data", "labels" or "distill_labels". Its number never
+    changes: with another one an interrupted run would continue differently.
 
     Raises:
-      KeyError: nothing draws from a stream of this name.
+      KeyError: there is no stream of this name.
     """
     if name in _STREAMS:
         return _STREAMS[name]
@@ -113,7 +112,7 @@ def having(**fields: str | bool) -> set[str]:
 
 
 def teachers() -> tuple[str, ...]:
-    """The stages whose network can teach."""
+    """The stages whose network can teach a student."""
     return tuple(name for name, stage in STAGES.items() if stage.teaches)
 
 
@@ -131,14 +130,14 @@ def of_own_pretraining(name: str, config: Any) -> bool:
 def holds(
     result: Mapping[str, Any] | None, max_steps: int, origin: Mapping[str, int] | None
 ) -> bool:
-    """Whether running a stage again would give what results.json has of it.
+    """Whether running a stage again would give its entry in results.json.
 
     Args:
       result: the stage's entry in results.json, if there is one.
-      max_steps: the recipe's; the entry must have been made with the same.
-      origin: the steps of the checkpoints that the stage would come from now, named as
-        in the entry (`step`, `teacher_step`). Empty if it comes from none; None if it
-        needs one and there is none.
+      max_steps: the recipe's; the entry must have the same.
+      origin: the steps of the checkpoints that the stage would start from now, named as
+        in the entry (`step`, `teacher_step`). Empty if it needs none; None if it needs
+        one that does not exist.
     """
     if result is None or origin is None or result.get("max_steps") != max_steps:
         return False

@@ -1,7 +1,7 @@
 """Checks a recipe before anything is computed or written.
 
-Every field of `defaults.py` has its rule in `rules.RULES`; what depends on two fields
-at once is here. A message names the field, the value and what would be accepted.
+`rules.RULES` has the rule of each field; what depends on two fields at once is here. A
+message names the field, its value and what is accepted.
 """
 
 import json
@@ -23,8 +23,8 @@ from simclr_jax.config.fields import (
 from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
 
-# What may differ between two runs on one workdir: how long, how often, where the
-# same data lie, how it is shown. Everything else would make it another experiment.
+# What two runs on one workdir may change: how long, how often, where the same data
+# are, what is shown. A change of any other field makes it another experiment.
 _FREE = (
     "max_steps",
     "stages",
@@ -51,7 +51,7 @@ def validate(config: Config) -> None:
         default = fields.get(path)
         if value is None and default is not None:
             raise RequestError(
-                f"config.{path}: None is no value; leave it at {default!r}, for example"
+                f"config.{path}: None is not allowed; the default is {default!r}"
             )
         if value is None or path not in RULES:
             continue
@@ -73,15 +73,18 @@ def _validate_method(config: Config) -> None:
             )
     if config.predictor.hidden and not methods.has_predictor(name):
         raise RequestError(f"config.predictor.hidden: {name} has no predictor")
-    # Of a method in a file only its state says so: `pretrain` asks.
+    # Whether a method in a file has a target shows only in its state; stage `pretrain`
+    # checks that.
     known = not name.endswith(".py")
     if known and config.probe.target and not _has_target(options | given):
-        raise RequestError(f"config.probe.target: {name} here has no target network")
-    refused = methods.problem(
+        raise RequestError(
+            f"config.probe.target: {name} has no target network with these options"
+        )
+    problem = methods.problem(
         name, config.batch_size, config.microbatch or None, **given
     )
-    if refused:
-        field, reason = refused
+    if problem:
+        field, reason = problem
         raise RequestError(f"config.{field}: {reason}")
 
 
@@ -105,29 +108,29 @@ def _validate_together(config: Config) -> None:
         if (encoder.width or 1) * 64 % 1:
             raise RequestError(
                 f"config.{section}.width: {encoder.width} x 64 channels is not a "
-                "whole number; take a multiple of 1/64"
+                "whole number; use a multiple of 1/64"
             )
     if config.finetune.from_layer > config.projector.layers:
         raise RequestError(
-            f"config.finetune.from_layer: {config.finetune.from_layer} is above the "
-            f"projector's {config.projector.layers} layers"
+            f"config.finetune.from_layer: {config.finetune.from_layer} is more than "
+            f"config.projector.layers {config.projector.layers}"
         )
     levels = heads.level_names(config.projector.layers)
     if config.probe.features not in levels:
         raise RequestError(
             f"config.probe.features: {config.probe.features!r} is not one of "
-            f"{', '.join(levels)}, the levels with {config.projector.layers} layers"
+            f"{', '.join(levels)} (projector.layers: {config.projector.layers})"
         )
     if config.pretrained and "pretrain" in config.stages:
         raise RequestError(
-            "config.pretrained: it replaces pretraining; leave 'pretrain' out of "
+            "config.pretrained: it replaces pretraining; remove 'pretrain' from "
             "config.stages"
         )
     fields = dict(flatten(config))
     if config.distill.teacher_stage == "distill" and not config.distill.teacher:
         raise RequestError(
-            "config.distill.teacher_stage: 'distill' is another workdir's student; "
-            "name that workdir in config.distill.teacher"
+            "config.distill.teacher_stage: 'distill' means the student of another "
+            "workdir; name that workdir in config.distill.teacher"
         )
     for stage in ("", "probe.", "finetune.", "supervised.", "distill."):
         warmup, epochs = (
@@ -143,8 +146,8 @@ def _validate_together(config: Config) -> None:
 def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
     """Raises RequestError if a workdir made by `old` can't be continued by `config`.
 
-    A field that is younger than the workdir must have its default: that it does what
-    was done before is what makes it the default. (CONTRIBUTING.md, "A new field")
+    A field that is newer than the workdir must have its default, because a new field's
+    default does what the code did before. (CONTRIBUTING.md, "A new field")
 
     Args:
       old: the workdir's config.json.
@@ -164,5 +167,5 @@ def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
         if before != now:
             raise RequestError(
                 f"config.{path}: {where} was made with {before!r}, not {now!r}; "
-                "take another --workdir"
+                "use another --workdir"
             )

@@ -1,12 +1,12 @@
-"""The text of a flag as a value of its field's type."""
+"""Parses the text of a flag into a value of its field's type."""
 
 import ast
 from typing import Any
 
 _TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
-# What a type is called in a message.
+# How a message names a type.
 _NAMES = {
-    str: "a text",
+    str: "a string",
     bool: "True or False",
     int: "an integer",
     float: "a number",
@@ -23,10 +23,11 @@ def parse(text: str, kind: type | None) -> Any:
 
     Args:
       text: what follows the `=` of a flag.
-      kind: str, bool, int, float or tuple; None: any Python literal, else text.
+      kind: str, bool, int, float or tuple; None: any Python literal, otherwise a
+        string.
 
     Raises:
-      ValueError: the text is no such value; the message says what would be.
+      ValueError: the text is not a value of this type; the message says so.
     """
     try:
         return _PARSERS[kind](text)
@@ -46,7 +47,7 @@ def _int(text: str) -> int:
 
 def _tuple(text: str) -> tuple:
     words = [word.strip() for word in text.split(",")]
-    if all(word.isidentifier() for word in words):  # as (pretrain, knn) without quotes
+    if all(word.isidentifier() for word in words):  # pretrain,knn without quotes
         return tuple(words)
     value = ast.literal_eval(text)
     return tuple(value) if isinstance(value, tuple | list) else (value,)

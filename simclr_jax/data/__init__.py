@@ -1,6 +1,6 @@
-"""Data: a name and a split in, batches out. The only folder that imports TensorFlow.
+"""Turns a data set's name and split into batches. Only this folder imports TensorFlow.
 
-`load` gives a split as a Resident or a Stream; `describe` says what a data set holds.
+`load` opens a split as a Resident or a Stream; `describe` says what a data set holds.
 """
 
 from simclr_jax.data._tensorflow import tensorflow

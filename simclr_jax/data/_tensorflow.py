@@ -1,4 +1,4 @@
-"""TensorFlow for the readers: imported at first use, and kept off the GPU."""
+"""Imports TensorFlow for the readers, at first use, and keeps it off the GPU."""
 
 import functools
 import os
@@ -9,9 +9,9 @@ from simclr_jax.errors import DataError, install, one_line
 
 @functools.cache
 def tensorflow() -> Any:
-    """The tensorflow module: imported once, quietly, and blind to GPUs.
+    """The tensorflow module, imported once, with its log off and all GPUs hidden.
 
-    Call it before anything else imports TensorFlow: left alone, TensorFlow takes the
+    Call this before anything else imports TensorFlow, which would otherwise take the
     GPU memory that jax needs. The import costs about 5 s and 650 MB.
 
     Raises:
@@ -25,22 +25,22 @@ def tensorflow() -> Any:
     except ImportError as error:
         raise DataError(
             "name",
-            f"TensorFlow does not import ({one_line(error)}), and this data set needs "
-            f"it; {install('train')}",
+            "this data set needs TensorFlow, which can't be imported "
+            f"({one_line(error)}); {install('train')}",
         ) from error
     tf.config.set_visible_devices([], "GPU")
     return tf
 
 
 def resized(images: Any, size: int) -> Any:
-    """Short side to `size` (bilinear, antialiased), then the central square.
+    """Resizes the short side to `size` (bilinear, antialiased) and crops the centre.
 
     Args:
       images: uint8 [H, W, C] or [N, H, W, C].
       size: pixels.
 
     Returns:
-      uint8 [size, size, C] or [N, size, size, C], TensorFlow's.
+      uint8 [size, size, C] or [N, size, size, C], a TensorFlow tensor.
     """
     tf = tensorflow()
     sides = tf.cast(tf.shape(images)[-3:-1], tf.float32)

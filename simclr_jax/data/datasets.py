@@ -1,8 +1,8 @@
-"""A data set by its name: what it holds, and each of its splits.
+"""Opens data sets by name.
 
-`open_dataset` looks at what is on disk, in about a second and without TensorFlow. A
-split of it becomes batches through `load`. Names: "mnist5k" and "npz" (see `arrays`),
-"folder" (see `folder`), and every image data set of TFDS by its own name, such as
+`open_dataset` finds a data set on disk in about a second, without TensorFlow. `load`
+opens one split for reading batches. The names are "mnist5k" and "npz" (see `arrays`),
+"folder" (see `folder`), and TFDS's name of any of its image data sets, such as
 "cifar10", "cifar10:3.0.2" or "stl10" (see `tfds_builder`).
 """
 
@@ -18,7 +18,7 @@ from simclr_jax.data.reader import Dataset, Info
 from simclr_jax.data.sources import Source, make_source
 from simclr_jax.data.tfds_builder import TfdsDataset
 
-# Data sets that are not TFDS's, by name; each is opened by its name and its path.
+# Data sets from outside TFDS: name -> class, to be called with the name and the path.
 _BY_PATH: dict[str, Callable[[str, str], Dataset]] = {
     **dict.fromkeys(arrays.NAMES, ArrayDataset),
     folder.NAME: FolderDataset,
@@ -34,7 +34,7 @@ def open_dataset(
 
     Args:
       name: "mnist5k", "npz", "folder" or a TFDS name.
-      path: the .npz file for "npz", the folder for "folder"; ~ is one's home.
+      path: the .npz file for "npz", the folder for "folder"; ~ is the home folder.
       data_dir: TFDS's folder; "" for its default, ~/tensorflow_datasets.
       download: let TFDS fetch and prepare a data set that is missing.
 
@@ -42,7 +42,7 @@ def open_dataset(
       A Dataset: `info` says what it holds, `reader(split)` reads a split.
 
     Raises:
-      DataError: missing, incomplete, or not a set of 8-bit images.
+      DataError: the data set is missing, incomplete, or not one of 8-bit images.
     """
     if name in _BY_PATH:
         return _BY_PATH[name](name, os.path.expanduser(path))
@@ -52,7 +52,7 @@ def open_dataset(
 def describe(
     name: str, *, path: str = "", data_dir: str = "", download: bool = False
 ) -> Info:
-    """What a data set holds: splits, counts, classes, image shape.
+    """Says what a data set holds: splits, counts, classes, image shape.
 
     Args:
       name, path, data_dir, download: as for `open_dataset`.
@@ -82,12 +82,12 @@ def load(
     Args:
       name, path, data_dir, download: as for `open_dataset`.
       split, limit, stored_size, shuffle_buffer: as for `Dataset.reader`.
-      streaming: stream even what would fit.
-      device_limit_gb: most that decoded images may take on the device, in 1e9 bytes.
-      indices: positions within the limited split to keep; others are not decoded.
+      streaming: return a Stream even if the images would fit.
+      device_limit_gb: device memory for the decoded images, at most, in 1e9 bytes.
+      indices: positions to keep in the limited split; other images are not decoded.
 
     Raises:
-      DataError: as `open_dataset` and `Dataset.reader` do, or damaged files.
+      DataError: as `open_dataset` and `Dataset.reader` do, or a file is damaged.
     """
     dataset = open_dataset(name, path=path, data_dir=data_dir, download=download)
     reader = dataset.reader(
@@ -107,7 +107,7 @@ def file_names(
     limit: int = 0,
     stored_size: int = 0,
 ) -> list[str]:
-    """The file names of a folder's split, or its TFDS feature `file_name`.
+    """The file names of a split: of a folder's images, or TFDS's feature `file_name`.
 
     Args:
       name, split, path, data_dir, limit, stored_size: as for `load`.
@@ -117,7 +117,7 @@ def file_names(
 
     Raises:
       DataError: as `load` does.
-      ValueError: there are none; `describe` says so beforehand.
+      ValueError: the data set has none; `describe(...).file_names` tells beforehand.
     """
     dataset = open_dataset(name, path=path, data_dir=data_dir)
     return dataset.reader(split, limit=limit, stored_size=stored_size).file_names()

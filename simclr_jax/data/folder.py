@@ -1,11 +1,10 @@
-"""Reads a folder of image files: "folder", one's own images as they are.
+"""Reads your own image files from a folder: the data set "folder".
 
     PATH/**/*.jpg              one split, `train`, without labels
     PATH/SPLIT/CLASS/*.jpg     split SPLIT with classes; one of them is `train`
     PATH/SPLIT/*.jpg           split SPLIT without labels, as `unlabelled`
 
-Pillow decodes, since it knows what cameras and phones write; tf.data runs it in
-parallel.
+Pillow decodes what cameras and phones write; tf.data runs it in parallel.
 """
 
 import functools
@@ -36,12 +35,11 @@ class FolderDataset:
     """The folder at `path`; opens no image. See reader.Dataset.
 
     Raises:
-      DataError: there is no such folder, no image in it, or a class that `train` does
-        not have.
+      DataError: no such folder, no image in it, or a class that `train` lacks.
     """
 
     def __init__(self, name: str, path: str):
-        counts = {split: len(found.files) for split, found in _splits(path).items()}
+        counts = {key: len(split.files) for key, split in _splits(path).items()}
         names = _class_names(path)
         self._path = path
         self.info = Info(
@@ -67,28 +65,28 @@ class FolderDataset:
 def _splits(path: str) -> dict[str, _Split]:
     """The folder's splits by name, files in the order of `_files`."""
     if not path:
-        raise DataError("path", "empty; 'folder' needs the path of one")
+        raise DataError("path", "empty; 'folder' needs the path of a folder")
     root = Path(path)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DataError("path", f"{path} {what}")
     if (root / "train").is_dir():
         folders = sorted(x.name for x in root.iterdir() if x.is_dir() and _seen(x.name))
-        found = {name: _split(root, name) for name in folders}
+        splits = {name: _split(root, name) for name in folders}
     else:
         files = _files(root)
-        found = {"train": _Split(files, (None,) * len(files))}
-    found = {name: split for name, split in found.items() if split.files}
-    if not found:
+        splits = {"train": _Split(files, (None,) * len(files))}
+    splits = {name: split for name, split in splits.items() if split.files}
+    if not splits:
         raise DataError(
-            "path", f"no image file in {path}; they end in {', '.join(ENDINGS)}"
+            "path", f"no image file in {path}; image files end in {', '.join(ENDINGS)}"
         )
-    return found
+    return splits
 
 
 def _split(root: Path, name: str) -> _Split:
     files = tuple(f"{name}/{file}" for file in _files(root / name))
-    # split/class/.../file. A file outside of the class folders: no classes.
+    # split/class/.../file; one file outside the class folders means no classes.
     parts = [file.split("/") for file in files]
     if any(len(part) < 3 for part in parts):
         return _Split(files, (None,) * len(files))
@@ -98,62 +96,61 @@ def _split(root: Path, name: str) -> _Split:
 def _files(folder: Path) -> tuple[str, ...]:
     """All image files below a folder, as paths from there, in stored order.
 
-    The order depends on the names alone and mixes classes and dates, so that the first
-    n are a sample of all.
+    A hash of the name gives the order, so the first n files mix classes and dates.
     """
-    found, visited = [], set()
+    images, visited = [], set()
     for place, below, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in visited:  # a link to a folder that has been here, or is above
+        if real in visited:  # a link to a folder seen before, or above
             below.clear()
             continue
         visited.add(real)
         below[:] = filter(_seen, below)
         relative = os.path.relpath(place, folder).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
-        found += [
+        images += [
             prefix + name
             for name in files
             if _seen(name) and name.lower().endswith(ENDINGS)
         ]
-    return tuple(sorted(found, key=lambda name: (zlib.crc32(os.fsencode(name)), name)))
+    return tuple(sorted(images, key=lambda name: (zlib.crc32(os.fsencode(name)), name)))
 
 
 def _seen(name: str) -> bool:
-    """Whether a name is not hidden, as .DS_Store and ._photo.jpg are."""
+    """Whether a name is not hidden, unlike .DS_Store and ._photo.jpg."""
     return not name.startswith(".")
 
 
 def _class_names(path: str) -> tuple[str, ...]:
-    """The class folders of `train`, by name; without any, those of all splits."""
+    """The class folders of `train`, sorted; if it has none, those of all splits."""
     splits = _splits(path)
     classes = {
         name: {label for label in split.classes if label is not None}
         for name, split in splits.items()
     }
     known = classes.get("train") or set().union(*classes.values())
-    for name, there in classes.items():
-        if there - known:
+    for name, labels in classes.items():
+        if labels - known:
             raise DataError(
                 "path",
-                f"{path}/{name} has the class folder {min(there - known)!r}, which "
+                f"{path}/{name} has the class folder {min(labels - known)!r}, which "
                 f"{path}/train lacks",
             )
     return tuple(sorted(known))
 
 
 class FolderReader:
-    """The first `count` images of a split, in squares of `size`; see reader.Reader."""
+    """The first `count` images of a split, as squares of `size`; see reader.Reader."""
 
     def __init__(
         self, path: str, split: str, class_names: tuple[str, ...], size: int, count: int
     ):
-        found = _splits(path)[split]
+        files, classes = _splits(path)[split]
         number = {name: i for i, name in enumerate(class_names)} | {None: -1}
-        self._path, self._files = path, found.files[:count]
+        self._path, self._files = path, files[:count]
         self.num_examples, self.class_names = count, class_names
         self.image_shape = (size, size, 3)
-        self.labels = np.array([number[x] for x in found.classes[:count]], np.int32)
+        self.labels = np.array([number[x] for x in classes[:count]], np.int32)
         self._damage: DataError | None = None
         self._tf = tensorflow()
 
@@ -179,7 +176,7 @@ class FolderReader:
             self._example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
         dataset = dataset.batch(batch_size).prefetch(2)
-        # Bound here: an iterator dropped at exit outlives TensorFlow's modules.
+        # Looked up now: an iterator dropped at exit outlives TensorFlow's modules.
         failed = tf.errors.OpError
         try:
             yield from dataset.as_numpy_iterator()
@@ -204,31 +201,28 @@ class FolderReader:
             # TensorFlow reports only that reading failed, so the reason is kept here.
             reason = one_line(str(error).replace(file, "it"))
             self._damage = DataError(
-                "path", f"cannot read {file}: {reason}; repair it or take it away"
+                "path", f"cannot read {file}: {reason}; repair it or remove it"
             )
             raise
 
 
 def decode(file: str, size: int) -> np.ndarray:
-    """The central square of an image, resized (bilinear with antialiasing).
+    """The central square of an image, resized to `size` pixels a side.
 
-    Upright by its EXIF orientation; grey, palette, 16-bit and CMYK images become RGB,
-    transparency is dropped, of an animation the first frame is taken.
-
-    Args:
-      file: its path.
-      size: side in pixels.
+    Resizing is bilinear with antialiasing. The EXIF orientation is applied. Grey,
+    palette, 16-bit and CMYK images become RGB, transparency is dropped, and an
+    animation gives its first frame.
 
     Returns:
       uint8 [size, size, 3].
     """
-    from PIL import Image, ImageOps  # slow: an error message must not wait for it
+    from PIL import Image, ImageOps  # slow, and error messages must not wait for it
 
     with warnings.catch_warnings():
-        # Pillow warns of large images and odd EXIF, which are read all the same.
+        # Pillow warns about large images and odd EXIF but reads them.
         warnings.simplefilter("ignore")
         with Image.open(file) as image:
-            # A JPEG decodes at an eighth to a half of its size if that is enough.
+            # Decodes a JPEG at an eighth to a half of its size if that is enough.
             image.draft("RGB", (2 * size, 2 * size))
             upright = ImageOps.exif_transpose(image)
             side = min(upright.size)
@@ -244,7 +238,7 @@ def decode(file: str, size: int) -> np.ndarray:
 def _rgb(image: Any) -> Any:
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower 8
+    if image.mode.startswith("I"):  # 16 bits; Pillow would keep the lower 8
         pixels = np.asarray(image).astype(np.int64).clip(0, 65_535)
         return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":

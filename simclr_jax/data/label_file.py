@@ -1,9 +1,9 @@
-"""Labelled images named by a file.
+"""Finds the labelled images that a text file lists.
 
-The file has one image file name a line, as in the ImageNet subsets of
+The file has one image file name per line, as in the ImageNet subsets of
 google-research/simclr (`imagenet_subsets/1percent.txt`): `n01440764_10026.JPEG`. The
 names are compared with those of a folder's files, or with the TFDS feature `file_name`.
-Every name must be found: an accuracy on "1 % of the labels" must be on those labels.
+Every name must be found, so that "1 % of the labels" means exactly the listed ones.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ def read(path: str) -> list[str]:
         raise DataError(
             "label_file",
             f"{path} does not exist; give the path of a text file with one "
-            "image file name a line",
+            "image file name per line",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "label_file",
             f"cannot read {path}: {one_line(error)}; give a text file with "
-            "one image file name a line",
+            "one image file name per line",
         ) from error
     lines: dict[str, int] = {}  # name -> its line
     for number, line in enumerate(text.splitlines(), 1):
@@ -41,23 +41,24 @@ def read(path: str) -> list[str]:
         if name in lines:
             raise DataError(
                 "label_file",
-                f"line {number} of {path} repeats {name} of line "
-                f"{lines[name]}; name each image once",
+                f"lines {lines[name]} and {number} of {path} both name {name}; name "
+                "each image once",
             )
         if name:
             lines[name] = number
     if not lines:
         raise DataError(
-            "label_file", f"{path} names no image; write one image file name a line"
+            "label_file",
+            f"{path} names no image; write one image file name per line",
         )
     return list(lines)
 
 
 def check(path: str, info: Info, images: int) -> int:
-    """How many images the file names, if a data set of `info` may have them all.
+    """Counts the images that the file names; checks that a data set can have them.
 
     Args:
-      images: size of the training split; its names are not read here.
+      images: size of the training split. Its names are not read here.
 
     Raises:
       DataError: as `read` does; the data set has no file names, or there are more
@@ -67,20 +68,20 @@ def check(path: str, info: Info, images: int) -> int:
     if not info.file_names:
         raise DataError(
             "label_file",
-            f"{info.name} has no feature `file_name` to find the listed "
-            'images by; set "" and take `label_fraction`',
+            f"{info.name} has no feature `file_name`, so the listed images can't be "
+            'found; set this to "" and use `label_fraction`',
         )
     if len(listed) > images:
         raise DataError(
             "label_file",
-            f"{path} names {len(listed)} images, the training split has "
-            f"{images}; list images of that split (`limit` cuts it)",
+            f"{path} names {len(listed)} images, but the training split has only "
+            f"{images}; list images of that split (`limit` shortens it)",
         )
     return len(listed)
 
 
 def positions(path: str, stored: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """Where the training split has the images that the file names.
+    """The positions in the training split of the images that the file names.
 
     Args:
       stored: [N] file name of every image of the split, in stored order.
@@ -90,32 +91,32 @@ def positions(path: str, stored: Sequence[str], labels: np.ndarray) -> np.ndarra
       int [M], increasing, whatever the order in the file.
 
     Raises:
-      DataError: as `read` does; the split lacks a listed image or has it more than
-        once, or the image has no label.
+      DataError: as `read` does; a listed image is not in the split, is in it more
+        than once, or has no label.
     """
     listed = read(path)
     wanted = set(listed)
-    found = np.array([k for k, name in enumerate(stored) if name in wanted], np.int64)
-    present = {stored[k] for k in found}
+    rows = np.array([k for k, name in enumerate(stored) if name in wanted], np.int64)
+    present = {stored[k] for k in rows}
     missing = [name for name in listed if name not in present]
     if missing:
         raise DataError(
             "label_file",
-            f"{len(missing)} of the {len(listed)} images in {path} are not "
-            f"in the training split, first {missing[0]}; its names are like "
-            f"{stored[0]}; list images of that split (`limit` cuts it)",
+            f"{len(missing)} of the {len(listed)} images in {path} are not in the "
+            f"training split, for example {missing[0]}; the split's names look like "
+            f"{stored[0]}; list images of that split (`limit` shortens it)",
         )
-    if len(found) > len(listed):
+    if len(rows) > len(listed):
         raise DataError(
             "label_file",
-            f"{len(found)} training images bear the {len(listed)} names in "
-            f"{path}; file names must tell this data set's images apart",
+            f"{len(rows)} training images share the {len(listed)} names in {path}; "
+            "each listed name must belong to one image",
         )
-    blank = found[labels[found] < 0]
-    if len(blank):
+    unlabelled = rows[labels[rows] < 0]
+    if len(unlabelled):
         raise DataError(
             "label_file",
-            f"{len(blank)} of the images in {path} have no label in the data "
-            f"set, {stored[blank[0]]} first; leave them out",
+            f"{len(unlabelled)} of the images in {path} have no label in the data "
+            f"set, for example {stored[unlabelled[0]]}; leave them out",
         )
-    return found
+    return rows

@@ -1,7 +1,7 @@
-"""Which examples, in which order: pure functions of a seed and an epoch (numpy only).
+"""Chooses examples and their order: pure functions of a seed and an epoch, in numpy.
 
-Every training stage draws its batches here, so that a batch depends on nothing but
-(seed, step) and a resumed run needs no iterator state.
+Every training stage draws its batches here. A batch depends only on (seed, step), so a
+resumed run needs no iterator state.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def shuffled(
 ) -> Iterator[np.ndarray]:
     """Endless training batches of positions, for a stage that batches its own arrays.
 
-    The same order as `batches` of a Resident with as many examples.
+    The order is that of `batches` of a Resident with as many examples.
 
     Args:
       count: N, number of examples.
@@ -64,10 +64,10 @@ def endless(
 
 
 def check_batch_size(batch_size: int, count: int, what: str) -> None:
-    """Raises DataError unless `count` examples make a batch.
+    """Raises DataError unless `batch_size` is in 1..`count`.
 
     Args:
-      what: what there are `count` of, for the message: "training images".
+      what: names the examples in the message, as "training images".
     """
     if batch_size < 1:
         raise DataError("batch_size", f"{batch_size} is not at least 1")
@@ -87,8 +87,9 @@ def balanced_subset(
     """Draws the same number of labelled examples from every class.
 
     That number is round(fraction * labelled / num_classes), at least 1; a class with
-    fewer gives all it has. With one seed, a smaller fraction's subset lies inside a
-    larger one's. A fraction of 1 keeps every labelled example, balanced or not.
+    fewer gives all it has. With the same seed, a smaller fraction draws a subset of
+    what a larger one draws. A fraction of 1 keeps all labelled examples, balanced or
+    not.
 
     Args:
       labels: int [N], -1 where unlabelled (never drawn).
@@ -109,7 +110,7 @@ def balanced_subset(
         return labelled
     count = max(1, round(fraction * len(labelled) / num_classes))
     rng = np.random.default_rng(seed)
-    # Each class is permuted in full before it is cut: this nests the fractions.
+    # Each class is permuted in full before it is cut, so smaller fractions nest.
     drawn = [
         rng.permutation(np.flatnonzero(labels == c))[:count] for c in range(num_classes)
     ]

@@ -1,8 +1,8 @@
-"""What every data set offers: the Dataset and Reader interfaces, and what they share.
+"""The interfaces of every data set, Dataset and Reader, and the checks they share.
 
-A Dataset says what it holds and gives a Reader of each split; a Reader passes over its
-split in batches. `arrays` has both for arrays in memory, `folder` for image files,
-`tfds` and `tfds_builder` for TFDS; `sources` makes Resident and Stream of any Reader.
+A Dataset says what it holds and opens a Reader for each split; a Reader reads its split
+in batches. `arrays` implements both for arrays in memory, `folder` for image files,
+`tfds` and `tfds_builder` for TFDS. `sources` builds a Resident or Stream on a Reader.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ class Info(NamedTuple):
     num_examples: dict[str, int]  # by split
     num_classes: int  # 0: a data set without labels
     class_names: tuple[str, ...]
-    image_shape: tuple[int | None, int | None, int]  # as stored; None: varies
+    image_shape: tuple[int | None, int | None, int]  # as stored; None: it varies
     file_names: bool = False  # whether `Reader.file_names` has any
 
 
 class Reader(Protocol):
-    """One split of a data set, wherever it lies."""
+    """One split of a data set, wherever it is stored."""
 
     @property
     def num_examples(self) -> int: ...
@@ -43,10 +43,10 @@ class Reader(Protocol):
     def file_names(self) -> list[str]:
         """The N file names, in stored order.
 
-        With TFDS it takes a pass over the split's files, which decodes no image.
+        For TFDS this reads all files of the split, without decoding images.
 
         Raises:
-          ValueError: there are none; see `Info.file_names`.
+          ValueError: the data set has none; see `Info.file_names`.
         """
         ...
 
@@ -59,20 +59,20 @@ class Reader(Protocol):
         start: int = 0,
         stop: int | None = None,
     ) -> Iterator[Batch]:
-        """One pass in numpy batches, the last one short if it does not come out even.
+        """Reads the split once, in numpy batches; the last one may be smaller.
 
         Args:
           batch_size: images per batch.
           keep: increasing stored positions to read; None reads all.
           shuffle: seed of the order; None reads in stored order.
-          start: examples of that order to pass over; they cost no decoding.
-          stop: where to end in that order; None reads to its end.
+          start: examples of that order to skip, without decoding them.
+          stop: position in that order to stop at; None reads to the end.
         """
         ...
 
 
 class Dataset(Protocol):
-    """A data set that is all on disk."""
+    """A data set whose files are all on disk."""
 
     info: Info
 
@@ -84,23 +84,24 @@ class Dataset(Protocol):
         stored_size: int = 0,
         shuffle_buffer: int = 50_000,
     ) -> Reader:
-        """Opens a split; decodes nothing yet unless it is of arrays.
+        """Opens a split. Only a data set of arrays reads its images here already.
 
         Args:
           split: "train", "test" or any split that TFDS understands ("train[:10%]").
-          limit: only the first n examples in stored order; 0 takes all.
+          limit: keeps the first n examples in stored order; 0 keeps all.
           stored_size: side s in pixels. Images are resized once when decoded (short
             side to s, bilinear with antialiasing) and cropped to the central [s, s]. 0
-            keeps their own size, which must then be common to all. Resizing loads
+            keeps the stored size, which must then be the same for all. Resizing loads
             TensorFlow.
-          shuffle_buffer: for tfrecord files, the encoded examples in host memory among
-            which shuffling draws; other data sets are shuffled as a whole. A buffer as
-            large as the split draws a uniform permutation; costs buffer x encoded size
-            (CIFAR-10: 0.1 GB; ImageNet: 5.5 GB), filled anew at each epoch.
+          shuffle_buffer: for tfrecord files, the number of encoded examples in host
+            memory that shuffling draws from; other data sets are shuffled as a whole.
+            A buffer as large as the split gives a uniform permutation. It takes buffer
+            x encoded size (CIFAR-10: 0.1 GB; ImageNet: 5.5 GB) and is filled anew at
+            each epoch.
 
         Raises:
-          DataError: an unknown split, a limit beyond it, or images of varying size with
-            stored_size 0.
+          DataError: the split is unknown, the limit exceeds it, or stored_size is 0 and
+            the images vary in size.
         """
         ...
 
@@ -113,8 +114,8 @@ def check_split(info: Info, split: str) -> None:
 
 def no_split(info: Info, split: str) -> DataError:
     """The error for a split that the data set does not have."""
-    there = ", ".join(info.num_examples)
-    return DataError("split", f"{info.name} has no split {split!r}; it has {there}")
+    splits = ", ".join(info.num_examples)
+    return DataError("split", f"{info.name} has no split {split!r}; it has {splits}")
 
 
 def stored_shape(info: Info, stored_size: int) -> tuple[int, int, int]:
@@ -131,24 +132,25 @@ def stored_shape(info: Info, stored_size: int) -> tuple[int, int, int]:
     if height is None or width is None:
         raise DataError(
             "stored_size",
-            f"the images of {info.name} vary in size; set the side in pixels to store "
-            "them at, for example 256",
+            f"the images of {info.name} vary in size; set the side in pixels at which "
+            "to store them, for example 256",
         )
     return height, width, channels
 
 
 def limited(count: int, limit: int, what: str) -> int:
-    """How many of `count` examples a limit leaves (0: all).
+    """How many of `count` examples remain under a limit (0: all).
 
     Args:
-      what: whose examples, for the message.
+      what: names the data set and split in the message.
 
     Raises:
-      DataError: the limit is negative or more than there are.
+      DataError: the limit is not in 0..count.
     """
-    if not 0 <= limit <= count:
+    if limit < 0:
+        raise DataError("limit", f"{limit} is negative; 0 takes all images")
+    if limit > count:
         raise DataError(
-            "limit",
-            f"{limit} is not in 0..{count}, the examples of {what}; 0 takes all",
+            "limit", f"{limit} is more than the {count} images of {what}; 0 takes all"
         )
     return limit or count

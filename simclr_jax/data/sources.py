@@ -1,8 +1,8 @@
 """The two kinds of Source that feed training and evaluation: Resident and Stream.
 
-A Resident keeps its decoded images on the device, so a batch is a vector of positions
-and the jitted step gathers (`take`). A Stream reads, decodes and ships each batch. The
-training batches of both are a function of the seed and the step alone.
+A Resident keeps decoded images on the device; a batch is a vector of positions, and the
+jitted step gathers its images (`take`). A Stream reads and decodes each batch. In both,
+a training batch depends only on the seed and the step.
 """
 
 import dataclasses
@@ -42,19 +42,15 @@ class Source:
     def batches(
         self, batch_size: int, *, seed: tuple[int, ...], start: int = 0
     ) -> Iterator[Batch]:
-        """Endless training batches.
+        """Endless training batches; `take` turns one into images and labels.
 
-        Each epoch is N // batch_size full batches of one permutation drawn from
-        (*seed, epoch); the remainder is dropped, another one each epoch.
+        An epoch is N // batch_size full batches of one permutation, drawn from
+        (*seed, epoch). It drops the remainder, which differs from epoch to epoch.
 
         Args:
           batch_size: B, at most N.
           seed: non-negative integers.
-          start: global step to begin at; what comes equals what an uninterrupted
-            iterator gives from there.
-
-        Returns:
-          An iterator of batches; `take` turns one into images and labels.
+          start: global step to begin at, as an iterator from step 0 would go on.
 
         Raises:
           DataError: batch_size is not in 1..N.
@@ -75,8 +71,8 @@ class Source:
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         """Once through in stored order, for evaluation.
 
-        Every batch has B = batch_size rows (a step compiles once), so the last one is
-        filled up with example 0; "mask" bool [B] is False for those rows.
+        Every batch has batch_size rows, so that a step compiles once. Example 0 fills
+        up the last batch; "mask" bool [B] is False for those rows.
         """
         raise NotImplementedError
 
@@ -90,8 +86,8 @@ class Resident(Source):
     """Images decoded once and kept on the default jax device.
 
     A batch is {"index": int32 [B], "dataset": {"image": uint8 [M, H, W, C], "label":
-    int32 [M]}}. A subset shares its parent's arrays (M > N then), and its index values
-    are positions in those arrays.
+    int32 [M]}}. A subset shares its parent's arrays (then M > N), and its "index" holds
+    positions in those arrays.
     """
 
     dataset: dict[str, jax.Array]
@@ -129,11 +125,11 @@ class Resident(Source):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stream(Source):
-    """Images read and decoded as they are needed, into numpy batches.
+    """Images read and decoded when needed, into numpy batches.
 
     A batch is {"image": uint8 [B, H, W, C], "label": int32 [B], "index": int32 [B]},
-    the index being the position in the stored split, for a subset too. `labels` reads
-    the whole split once, at first use, without decoding.
+    where "index" is the position in the stored split, also for a subset. At first use
+    `labels` reads the whole split once, without decoding images.
     """
 
     reader: Reader
@@ -184,23 +180,23 @@ class Stream(Source):
 def make_source(
     reader: Reader, *, device_limit_gb: float, keep: np.ndarray | None = None
 ) -> Source:
-    """A Resident if the images kept fit under the limit, else a Stream.
+    """Builds a Resident if the images kept fit under the limit, else a Stream.
 
     Args:
-      reader: of one split.
-      device_limit_gb: most that decoded images may take on the device, in 1e9 bytes.
+      reader: reads one split.
+      device_limit_gb: device memory for the decoded images, at most, in 1e9 bytes.
       keep: [N] positions in the split; None keeps all.
 
     Raises:
-      ValueError: positions that a Stream would have to read in another order.
-      IndexError: positions outside of the split.
+      ValueError: it takes a Stream, and the positions are not increasing.
+      IndexError: a position is outside the split.
     """
     count = reader.num_examples
     positions = np.arange(count) if keep is None else keep
     increasing, back = np.unique(positions, return_inverse=True)
     in_order = np.array_equal(increasing, positions)
     if len(increasing) and not 0 <= increasing[0] <= increasing[-1] < count:
-        raise IndexError(f"positions outside of 0..{count - 1}")
+        raise IndexError(f"positions outside 0..{count - 1}")
     if len(positions) * math.prod(reader.image_shape) > device_limit_gb * 1e9:
         if not in_order:
             raise ValueError("a streamed subset needs increasing positions; sort them")
@@ -210,7 +206,7 @@ def make_source(
 
 
 def _resident(reader: Reader, keep: np.ndarray | None) -> Resident:
-    """Decodes the positions kept (increasing) into arrays on the device."""
+    """Decodes the images to keep (increasing positions) into arrays on the device."""
     count = reader.num_examples if keep is None else len(keep)
     images = np.empty((count, *reader.image_shape), np.uint8)
     labels = np.empty(count, np.int32)
@@ -228,7 +224,7 @@ def _resident(reader: Reader, keep: np.ndarray | None) -> Resident:
 
 
 def _filled(rows: Batch, filler: Batch, batch_size: int) -> Batch:
-    """Rows up to batch_size, with the mask that tells the real ones."""
+    """Fills rows up to batch_size; adds the mask, which is True for the real ones."""
     count = len(rows["index"])
     if count < batch_size:
         rows = {
@@ -239,14 +235,11 @@ def _filled(rows: Batch, filler: Batch, batch_size: int) -> Batch:
 
 
 def take(batch: Batch) -> Batch:
-    """A batch of either kind as images and labels; call it inside the jitted step.
-
-    Args:
-      batch: from `batches` or `ordered` of a Resident or a Stream.
+    """Images and labels of a Resident's or Stream's batch; call it in the jitted step.
 
     Returns:
       {"image": uint8 [B, H, W, C], "label": int32 [B], "index": int32 [B]}, with "mask"
-      bool [B] if the batch had one. A streamed batch comes back as it is.
+      bool [B] if the batch had one. A Stream's batch comes back as it is.
     """
     if "dataset" not in batch:
         return batch

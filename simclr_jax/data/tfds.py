@@ -1,7 +1,7 @@
 """Reads the records of a TFDS split through tf.data.
 
-Records stay encoded until after shuffling, skipping and filtering, so that only images
-which are used get decoded.
+Records stay encoded until after shuffling, skipping and filtering, so that only the
+images in use are decoded.
 """
 
 import functools
@@ -31,9 +31,9 @@ class _Shard(NamedTuple):
 class TfdsReader:
     """One TFDS split, or its first `limit` examples; see reader.Reader.
 
-    tfrecord files have no random access: a shuffled pass mixes the files in a drawn
+    tfrecord files have no random access: a shuffled pass mixes the files in a random
     order and then shuffles within a buffer of `shuffle_buffer` encoded examples in host
-    memory. array_record files are read in one drawn permutation, with no buffer.
+    memory. array_record files are read in one random permutation, without a buffer.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TfdsReader:
                 f"{info.name} is stored as {file_format}; prepare it as tfrecord or "
                 "array_record",
             )
-        self._tf = tensorflow()  # what is wrong need not wait for it
+        self._tf = tensorflow()  # slow; the errors above need not wait for it
         self._info = info
         self._where = f"{info.name} ({split}) in {builder.data_path}"
         self._feature = builder.info.features["image"]
@@ -70,7 +70,7 @@ class TfdsReader:
         self._labelled = bool(info.num_classes) and not split.startswith("unlabel")
         self._shuffle_buffer = shuffle_buffer
         self._shards = _shards(instructions, self.num_examples)
-        # With random access, None without.
+        # Random access to the records; None for tfrecord files.
         self._records: Any = (
             builder.as_data_source(split).data_source
             if file_format == "array_record"
@@ -97,7 +97,7 @@ class TfdsReader:
         return [name.decode(errors="replace") for name in names]
 
     def _column(self, name: str, dtype: Any) -> np.ndarray:
-        """One feature of all examples: a pass over the files that decodes no image."""
+        """One feature of all examples; reads the files without decoding images."""
         tf = self._tf
         spec = {name: tf.io.FixedLenFeature([], dtype)}
         dataset = self._encoded(None, None, 0, self.num_examples).batch(1024)
@@ -140,7 +140,7 @@ class TfdsReader:
     def _from_files(
         self, keep: np.ndarray | None, shuffle: tuple[int, ...] | None
     ) -> Any:
-        """All tfrecord examples that are kept, shuffled or in stored order."""
+        """All tfrecord examples to keep, shuffled or in stored order."""
         tf, shards = self._tf, self._shards
         rng = np.random.default_rng(shuffle) if shuffle is not None else None
         if rng is not None:
@@ -209,9 +209,9 @@ class TfdsReader:
         }
 
     def _checked(self, dataset: Any, expected: int) -> Iterator[Any]:
-        """Numpy batches; damaged, missing or short files become a DataError."""
+        """Numpy batches; raises DataError for damaged, missing or short files."""
         seen = 0
-        # Bound here: an iterator dropped at exit outlives TensorFlow's modules.
+        # Looked up now: an iterator dropped at exit outlives TensorFlow's modules.
         damage = self._tf.errors.OpError
         try:
             for batch in dataset.as_numpy_iterator():
@@ -226,13 +226,13 @@ class TfdsReader:
         if seen != expected:
             raise DataError(
                 "data_dir",
-                f"{self._where} gave {seen} of the {expected} "
-                "examples that its dataset_info.json promises; copy it again",
+                f"{self._where} holds {seen} of the {expected} "
+                "examples that its dataset_info.json lists; copy it again",
             )
 
 
 def _shards(instructions: Any, count: int) -> list[_Shard]:
-    """The first `count` examples of the files of a split."""
+    """Where a split's files hold its first `count` examples."""
     shards, first = [], 0
     for part in instructions:
         take = min(part.take, count - first)

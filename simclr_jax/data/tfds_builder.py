@@ -17,13 +17,13 @@ class TfdsDataset:
     """A prepared data set of TFDS; see reader.Dataset.
 
     Args:
-      name: TFDS's, as "cifar10" or "cifar10:3.0.2".
+      name: TFDS's name for it, as "cifar10" or "cifar10:3.0.2".
       data_dir: TFDS's folder, "" for its default.
       download: fetch and prepare what is missing.
 
     Raises:
-      DataError: there is no such data set, here or at all, not all of it, or it has no
-        images.
+      DataError: TFDS has no such data set, files of it are missing on this disk, or
+        it has no 8-bit images.
     """
 
     def __init__(self, name: str, data_dir: str, *, download: bool):
@@ -53,11 +53,11 @@ class TfdsDataset:
 
 
 def _prepare(builder: Any, name: str) -> None:
-    """Downloads a data set, and writes it as TFDS does."""
+    """Has TFDS download and prepare a data set."""
     tensorflow()
     try:
         builder.download_and_prepare()
-    # A data set's own script raises anything: no network, no space, a wrong checksum.
+    # A data set's own script may raise anything: no network, no space, a bad checksum.
     except Exception as error:
         raise DataError(
             "download", f"preparing {name} failed: {one_line(error)}"
@@ -65,27 +65,27 @@ def _prepare(builder: Any, name: str) -> None:
 
 
 def _builder(name: str, data_dir: str) -> Any:
-    """The tfds builder of a TFDS name, prepared or not."""
+    """The TFDS builder of a data set, prepared or not."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DataError(
             "name",
-            f"{name!r} is read with tensorflow-datasets, which does not import "
+            f"{name!r} needs tensorflow-datasets, which can't be imported "
             f"({one_line(error)}); {install('train')}",
         ) from error
     try:
         return tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
-        known = (*arrays.NAMES, folder.NAME)
-        names = [*known, *tfds.list_builders(with_community_datasets=False)]
+        ours = (*arrays.NAMES, folder.NAME)
+        names = [*ours, *tfds.list_builders(with_community_datasets=False)]
         near = difflib.get_close_matches(name, names, n=3)
         raise DataError(
             "name",
-            f"{name!r} is neither {' nor '.join(known)} nor a TFDS data set; "
-            f"{'did you mean ' + ' or '.join(near) if near else 'misspelt'}?",
+            f"{name!r} is neither {' nor '.join(ours)} nor a TFDS data set; "
+            f"{'did you mean ' + ' or '.join(near) if near else 'is it misspelt'}?",
         ) from error
-    # Wrong versions and configs come as AssertionError, ValueError and others.
+    # For a wrong version or config TFDS raises AssertionError, ValueError and others.
     except Exception as error:
         reason = str(error).partition("\n")[0].rpartition('}": ')[2]
         raise DataError("name", f"{name!r}: {one_line(reason)}") from error
@@ -111,7 +111,7 @@ def _require_complete(builder: Any, name: str) -> None:
 
 
 def info(builder: Any, name: str) -> Info:
-    """Counts and classes of a prepared data set.
+    """What a prepared data set holds: counts, classes, image shape.
 
     Raises:
       DataError: it has no 8-bit images, or its labels are not classes.
@@ -127,7 +127,7 @@ def info(builder: Any, name: str) -> Info:
             f"{', '.join(features)}",
         )
     if label is not None and not hasattr(label, "names"):
-        raise DataError("name", f"`label` of {name} is not a class label")
+        raise DataError("name", f"the feature `label` of {name} is not a class label")
     names = tuple(label.names) if label is not None else ()
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     named = getattr(features.get("file_name"), "np_dtype", None) == np.object_

@@ -1,7 +1,7 @@
-"""What an encoder is worth: accuracies, nearest neighbours, features of a data set.
+"""Evaluates an encoder: accuracies, nearest neighbours, features of a data set.
 
-Takes arrays and callables, returns arrays and numbers. A label of -1 stands for "not
-known": it is in no accuracy and in no vote.
+Takes arrays and callables, returns arrays and numbers. A label of -1 means "unknown";
+accuracies and votes leave it out.
 """
 
 from simclr_jax.evaluation.accuracy import accuracies, top_k

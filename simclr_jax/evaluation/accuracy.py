@@ -1,4 +1,4 @@
-"""Accuracies of logits."""
+"""Accuracies from logits."""
 
 import jax
 import numpy as np
@@ -9,13 +9,13 @@ Array = jax.Array | np.ndarray
 def top_k(logits: Array, labels: Array, k: int) -> Array:
     """Whether each label is among the k classes with the largest logits.
 
-    Ties count against the prediction: a constant predictor is right about nothing
-    (as long as k is smaller than the number of classes), and so is one that says NaN.
+    Ties count against the prediction: a constant predictor is never right (as long as
+    k is smaller than the number of classes), nor is one that returns NaN.
 
     Args:
       logits: [N, C].
-      labels: int [N], in [0, C); -1 where there is none, which no prediction meets.
-      k: 1 or more; from C on every label is met.
+      labels: int [N], in [0, C); -1 where unknown, which no prediction matches.
+      k: 1 or more; if it is at least C, every known label counts as found.
 
     Returns:
       bool [N]: NumPy for NumPy, jax for jax (also under jit).
@@ -36,7 +36,7 @@ def accuracies(logits: Array, labels: Array) -> dict[str, float]:
 
     Args:
       logits: [N, C]. With C of 3 or less, top-3 is 1 by definition.
-      labels: int [N], in [0, C); rows without a label, -1, are not counted.
+      labels: int [N], in [0, C); rows labelled -1 are not counted.
 
     Returns:
       {"top1", "top3"[, "top5"]}: fractions, in [0, 1], of the rows with a label.
@@ -61,7 +61,7 @@ def accuracies(logits: Array, labels: Array) -> dict[str, float]:
 
 
 def labelled_rows(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """bool [N]: which labels are not -1. ValueError if none is, or one is no class."""
+    """bool [N], True for known labels. ValueError if none is or one is not a class."""
     if ((labels < -1) | (labels >= num_classes)).any():
         span = f"labels {labels.min()} to {labels.max()}"
         raise ValueError(f"{span} are not all in [-1, {num_classes})")

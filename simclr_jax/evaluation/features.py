@@ -1,4 +1,4 @@
-"""Features of a data set: computed batch by batch, and standardised."""
+"""Computes the features of a data set, batch by batch, and standardises them."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ def extract(
     Args:
       embed: batch -> {level: [B, D]}; jitted by the caller.
       batches: dicts with "mask" (bool [B], false for padding) and what `embed` needs.
-      levels: the levels to return; None is all of them.
+      levels: the levels to return; None returns all.
 
     Returns:
       {level: float32 [N, D]}.
@@ -47,7 +47,7 @@ def extract(
             outputs = {name: outputs[name] for name in levels}
         jax.copy_to_host_async(outputs)
         in_flight.append((outputs, mask))
-        # The device works on one batch while we wait for another.
+        # The device computes one batch while we wait for the one before.
         if len(in_flight) > 1:
             collect()
     while in_flight:
@@ -67,7 +67,7 @@ def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
     Returns:
       (train, test), float32. A feature that is constant on `train` becomes 0 there.
     """
-    # Sums in float64, the arrays themselves never: they may be most of the memory.
+    # Only the sums are float64, because the arrays may fill most of the memory.
     mean = train.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
     centred, test = train - mean, test - mean
     variance = np.einsum("nd,nd->d", centred, centred, dtype=np.float64) / len(train)

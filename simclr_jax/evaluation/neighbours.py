@@ -21,16 +21,16 @@ def knn(
     num_classes: int,
     block_size: int = 1024,
 ) -> jax.Array:
-    """Classifies by a vote of the k most similar features of the bank.
+    """Classifies each query by a vote of the k most similar features of the bank.
 
     A neighbour of cosine similarity s votes for its class with exp(s / temperature).
-    Memory is that of one [block_size, N] matrix.
+    Takes the memory of one [block_size, N] matrix.
 
     Args:
       queries: features [M, D]; need not be normalised.
       bank: features [N, D].
-      labels: of the bank, int [N], in [0, num_classes); rows without a label, -1, are
-        left out of the bank.
+      labels: of the bank, int [N], in [0, num_classes); rows labelled -1 are left out
+        of the bank.
       k: neighbours that vote; the whole bank if it has fewer.
       temperature: greater than 0.
       num_classes: C.
@@ -80,8 +80,8 @@ def nearest(
       queries: [Q, F].
       bank: [N, F].
       k: rows to return, K; fewer if the bank has fewer to compare with.
-      same: bool [Q, N], at most one True in a row: pairs that show one image, which
-        are left out.
+      same: bool [Q, N], at most one True in a row: pairs that show the same image,
+        which are left out.
 
     Returns:
       (cosines [Q, K], rows of the bank int [Q, K]).
@@ -96,10 +96,10 @@ def nearest(
 
 
 def normalize(features: jax.Array) -> jax.Array:
-    """Rows [..., D] of length 1, float32, whose products are cosines; zero rows stay.
+    """Scales rows [..., D] to length 1, in float32; zero rows stay zero.
 
-    Unlike `losses.l2_normalize`, it also brings rows shorter than 1e-6 to length 1, but
-    its gradient at a zero row is NaN.
+    Products of such rows are cosines. Unlike `losses.l2_normalize`, it also brings rows
+    shorter than 1e-6 to length 1, but its gradient at a zero row is NaN.
     """
     features = features.astype(jnp.float32)
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)

@@ -1,1 +1,1 @@
-"""One recipe on one workdir: its data, its networks, its records."""
+"""A recipe and its workdir: the data, the networks, the records."""

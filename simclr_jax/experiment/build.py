@@ -1,6 +1,6 @@
-"""What a config asks for, as objects: networks, method, augmentation, optimizer, plan.
+"""Builds what a config describes: networks, method, augmentation, optimizer, plan.
 
-Functions of the config alone: no workdir, no images.
+These functions read the config only, neither the workdir nor the images.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ from simclr_jax.training import Plan, loss_scale, optimizers
 
 
 def key(config: Config, purpose: str) -> jax.Array:
-    """The key of a stage or of another purpose; see `config.stages.stream`."""
+    """The PRNG key of a stage or of another purpose; see `config.stages.stream`."""
     return jax.random.fold_in(jax.random.key(config.seed), stream(purpose))
 
 
 def view(fields: Config, second: Config | None = None) -> augment.View:
-    """The augmentation of a config section; what `second` sets replaces it."""
+    """The augmentation of a config section; fields that `second` sets replace it."""
     chosen = {name: fields[name] for name in augment.View._fields}
     if second is not None:
         chosen |= {k: v for k, v in second.items() if v is not None}
@@ -39,18 +39,18 @@ def resnet(config: Config, fields: Any) -> ResNet:
 
 
 def student_fields(config: Config) -> dict[str, Any]:
-    """The student's `encoder` section: `config.encoder` where `distill.encoder` leaves
-    a field open."""
+    """The student's `encoder` section: `distill.encoder`, with unset fields from
+    `config.encoder`."""
     changed = config.distill.encoder.items()
     own = {name: value for name, value in changed if value is not None}
     return dict(config.encoder) | own
 
 
 def method(config: Config, info: data.Info) -> methods.Method:
-    """The pretraining method on the run's encoder and projector.
+    """The pretraining method with the run's encoder and projector.
 
     Args:
-      info: what the data set says of itself; a memory of images needs their number.
+      info: of the data set; MoCo's memory bank needs the number of images.
     """
     hidden = config.predictor.hidden
     return methods.make(
@@ -68,7 +68,7 @@ def plan(config: Config, stage: str, num_examples: int) -> tuple[Plan, int]:
     """`(plan, total steps)` for the stage's epochs over `num_examples`.
 
     Raises:
-      RequestError: there are fewer examples than one batch has.
+      RequestError: there are fewer examples than one batch needs.
     """
     check_batch(config, stage, num_examples)
     section = _section(config, stage)
@@ -98,7 +98,7 @@ def optimizer(
         total_steps=total,
         **fields,
     )
-    # The probe trains on features, which are float32.
+    # The probe needs no loss scale: its features are float32.
     if config.precision == "float16" and stage != "probe":
         tx = loss_scale.dynamic(tx)
     return tx, schedule

@@ -1,8 +1,8 @@
-"""One run of a recipe: its workdir, its images, its networks as they start and as they
-were pretrained.
+"""One run of a recipe: its workdir, its images, and its networks at their random
+initialisation and after pretraining.
 
-The stages ask an `Experiment` for what they need; below the stages nobody sees the
-config.
+The stages get what they need from an `Experiment`. The code that they call does not see
+the config.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from simclr_jax.training import Plan
 
 
 class Experiment:
-    """A recipe and its workdir. What costs time is made when first asked for."""
+    """A recipe and its workdir. Whatever is slow to make is made on first use."""
 
     def __init__(self, config: Config, workdir: Workdir, info: data.Info):
         self.config, self.workdir, self._info = config, workdir, info
@@ -62,7 +62,7 @@ class Experiment:
         return build.view(fields), build.view(fields, fields.second)
 
     def blank(self, size: int) -> jax.Array:
-        """Two images of nothing, for shapes."""
+        """Two black images, to find shapes with."""
         return jnp.zeros([2, size, size, self._info.image_shape[-1]])
 
     # Networks ---------------------------------------------------------------
@@ -80,7 +80,7 @@ class Experiment:
         return build.method(self.config, self._info)
 
     def init(self) -> tuple[Any, Any]:
-        """The method's `(params, model_state)` at step 0; jit it."""
+        """The method's `(params, model_state)` at step 0. The caller should jit it."""
         return self.method.init(self.key("init"), self.blank(self.config.augment.size))
 
     @cached_property
@@ -99,19 +99,19 @@ class Experiment:
 
     @cached_property
     def target(self) -> tuple[int, Any, Any]:
-        """The same of the target network, a moving average of the trained one."""
+        """Like `pretrained`, from the target network, its moving average."""
         return self._restored.target(jax.eval_shape(self.init))
 
     # Checkpoints ------------------------------------------------------------
 
     def meta(self, source_step: int) -> dict[str, Any]:
-        """What a checkpoint says of itself: the network, and the pretraining step
-        it started from."""
+        """The description stored in a checkpoint: the network, and the pretraining step
+        that it started from."""
         network = {name: dict(self.config[name]) for name in ("encoder", "projector")}
         return network | {"source_step": source_step}
 
     def forget_if_stale(self, stage: str, variant: str, meta: dict[str, Any]) -> None:
-        """Drops a variant that came from another pretraining step or teacher."""
+        """Deletes a variant that came from another pretraining step or teacher."""
         made = checkpoint.read_meta(self.workdir.checkpoints(stage, variant))
         origin = ("source_step", "teacher_step")
         if made and any(made.get(name) != meta.get(name) for name in origin):
@@ -137,11 +137,11 @@ class Experiment:
         return jax.jit(embed)
 
     def test_view(self, images: jax.Array, size: int) -> jax.Array:
-        """uint8 images as the network sees them outside of training."""
+        """uint8 images as the network sees them in evaluation."""
         return augment.center(augment.to_float(images), size=size)
 
     def ordered(self, source: data.Source) -> Iterator[dict]:
-        """Batches once through; a signal to stop is heard between two."""
+        """One pass over the images in batches, which a signal stops between two."""
         for batch in source.ordered(self.config.eval_batch_size):
             check_stop()
             yield batch

@@ -1,4 +1,4 @@
-"""The images of a run: to pretrain on, with labels, and to test on."""
+"""The images of a run: for pretraining, for training on labels, and for the test."""
 
 from functools import cached_property
 
@@ -26,13 +26,13 @@ def open_dataset(config: Config) -> data.Dataset:
 
 
 class Images:
-    """The splits that a recipe names, each loaded when first asked for.
+    """The splits that a recipe names, each loaded on first use.
 
     Every property and method raises DataError if the data set can't be read.
 
     Args:
       config: the whole recipe.
-      label_seed: draws the labelled images, the same ones for all stages.
+      label_seed: draws the labelled images, which are the same for all stages.
     """
 
     def __init__(self, config: Config, label_seed: tuple[int, ...]):
@@ -45,13 +45,13 @@ class Images:
 
     @property
     def _one_split(self) -> bool:
-        """Whether the images to pretrain on are those with labels."""
+        """Whether pretraining uses the training split."""
         fields = self._config.data
         return fields.pretrain_split in ("", fields.train_split)
 
     @property
     def _train_limit(self) -> int:
-        # `data.limit` counts images to pretrain on.
+        # `data.limit` limits the images to pretrain on.
         return self._config.data.limit if self._one_split else 0
 
     @cached_property
@@ -67,18 +67,18 @@ class Images:
         """All images of the test split."""
         fields = self._config.data
         if fields.test_split == fields.train_split and not self._train_limit:
-            return self.train  # a folder of one split; not held twice
+            return self.train  # a folder with one split: load it once
         return self._load(fields.test_split, 0)
 
     def require_labels(self) -> None:
-        """Raises RequestError unless both splits have labels, before hours of work."""
+        """Raises RequestError unless both splits have labels."""
         for split in ("train", "test"):
             if not (getattr(self, split).labels >= 0).any():
                 name = self._config.data[f"{split}_split"]
                 raise RequestError(
                     f"config.data.{split}_split: no image of {name!r} has a label; "
-                    "name a labelled split, or pretrain only: --config.stages="
-                    "\"('pretrain','report')\" --config.probe.every_epochs=0"
+                    "name a labelled split, or pretrain only: "
+                    "--config.stages=pretrain,report --config.probe.every_epochs=0"
                 )
 
     def labelled(self, section: str) -> data.Source:
@@ -86,11 +86,11 @@ class Images:
         return self.train.subset(self.labelled_indices(section))
 
     def labelled_indices(self, section: str) -> np.ndarray:
-        """Increasing positions in `train`: the images that `label_file` of the section
-        names, or else its class-balanced `label_fraction`, drawn by the seed.
+        """Increasing positions in `train`: the images that the section's `label_file`
+        names, or else a class-balanced `label_fraction`, drawn by the seed.
 
         Args:
-          section: "probe", or "finetune", which is distillation's too.
+          section: "probe" or "finetune"; distillation uses "finetune" too.
 
         Raises:
           DataError: see `label_file.positions`.
@@ -113,7 +113,7 @@ class Images:
         return label_file.positions(path, stored, self.train.labels)
 
     def label_fraction(self, section: str) -> float:
-        """The share of labels: as asked for, or what a list of names comes to."""
+        """The share of labels used: the field, or the share that `label_file` lists."""
         fields = self._config[section]
         if not fields.get("label_file"):
             return fields.label_fraction

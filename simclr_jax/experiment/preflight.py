@@ -22,13 +22,13 @@ from simclr_jax.experiment.workdir import (
     teacher_workdir,
 )
 
-# The field of an argument of `simclr_jax.data`, where it is not config.data.ARGUMENT.
+# Argument of `simclr_jax.data` -> its field, where that is not config.data.ARGUMENT.
 _FIELDS = {
     "split": "data.*_split",
     "batch_size": "batch_size",
     "label_file": "finetune.label_file",
 }
-# What a message about one argument advises on another -> how to set that.
+# Another argument in the message -> the flag or field that sets it.
 _ADVICE = {
     "`download=True`": "--config.data.download=True",
     "`data_dir`": "--config.data.data_dir",
@@ -41,7 +41,7 @@ _ADVICE = {
 def naming_fields(**fields: str) -> Iterator[None]:
     """Turns a DataError into a RequestError that names the field of the config.
 
-    For a `with` block, or as a decorator.
+    Use it in a `with` statement or as a decorator.
 
     Args:
       fields: argument of `simclr_jax.data` -> field, where it is not the usual one.
@@ -65,12 +65,12 @@ def check(config: Config, workdir) -> data.Info:
     """Raises RequestError, naming the field, unless data and checkpoints fit.
 
     Returns:
-      What the data set says of itself.
+      The data set's `Info`.
     """
     info = open_dataset(config).info
     _check_data(config, info)
     stages = [*config.stages, "pretrain"]
-    first = stages[: stages.index("pretrain")]  # what runs before any pretraining
+    first = stages[: stages.index("pretrain")]  # those that run before any pretraining
     if set(first) & having(needs="encoder"):
         directory = pretraining_folder(config, workdir)
         meta = checkpoint.read_meta(directory)
@@ -96,32 +96,33 @@ def _check_teacher(config: Config, workdir, info: data.Info, stage: str) -> None
     if fields.teacher_stage not in results(teacher, "config.distill.teacher"):
         raise RequestError(
             f"config.distill.teacher: stage {fields.teacher_stage} in {teacher} is not "
-            "finished; run its own command again first"
+            "finished; run that workdir's command again first"
         )
     if "num_classes" not in meta:
         raise RequestError(
-            f"config.distill.teacher: the network in {folder} was made before there "
-            "was distillation; train it again in another workdir"
+            f"config.distill.teacher: the network in {folder} was saved before "
+            "distillation existed; train it again in another workdir"
         )
     if meta["num_classes"] != info.num_classes:
         raise RequestError(
             f"config.distill.teacher: the network in {folder} has "
-            f"{meta['num_classes']} classes, {config.data.name} has {info.num_classes}"
+            f"{meta['num_classes']} classes, but {config.data.name} has "
+            f"{info.num_classes}"
         )
 
 
-def _refuse_labelled_stages(config: Config) -> None:
+def _reject_labelled_stages(config: Config) -> None:
     name = config.data.name
-    labelled = [s for s in config.stages if s not in ("pretrain", "report")]
+    labelled = [stage for stage in config.stages if STAGES[stage].labels]
     if labelled:
         raise RequestError(
-            f"config.stages: {labelled[0]} needs labels and {name} has none; take "
-            "--config.stages=\"('pretrain','report')\""
+            f"config.stages: {labelled[0]} needs labels, and {name} has none; use "
+            "--config.stages=pretrain,report"
         )
     if config.probe.every_epochs:
         raise RequestError(
-            f"config.probe.every_epochs: kNN and probe need labels and {name} has "
-            "none; set 0"
+            f"config.probe.every_epochs: kNN and probe need labels, and {name} has "
+            "none; set it to 0"
         )
 
 
@@ -143,7 +144,7 @@ def _check_data(config: Config, info: data.Info) -> None:
             f"{info.image_shape[-1]} channels; 1 or 3 are supported"
         )
     if not info.num_classes:
-        _refuse_labelled_stages(config)
+        _reject_labelled_stages(config)
     images = info.num_examples[pretrain_split]
     images = limited(images, fields.limit, f"{info.name} {pretrain_split}")
     same = pretrain_split == fields.train_split
@@ -155,7 +156,7 @@ def _check_data(config: Config, info: data.Info) -> None:
 
 
 def _labelled_images(config: Config, section: str, images: int, info: data.Info) -> int:
-    """How many of the training images `Images.labelled` will give."""
+    """How many images `Images.labelled` will return."""
     fields = config[section]
     path = fields.get("label_file")
     if path and set(config.stages) & having(labels="finetune"):
@@ -164,9 +165,9 @@ def _labelled_images(config: Config, section: str, images: int, info: data.Info)
 
 
 def _balanced(images: int, fraction: float, classes: int) -> int:
-    """Images of a class-balanced subset, if the data set has its classes in balance.
+    """The size of a class-balanced subset if all classes are equally frequent.
 
-    Where it does not there may be fewer; `stages.run` counts them."""
+    Otherwise it may be smaller; `stages.run` counts the images."""
     if fraction == 1 or not classes:
         return images
     return max(1, round(fraction * images / classes)) * classes
@@ -176,8 +177,8 @@ def check_batches(config: Config, counts: Mapping[str, int]) -> None:
     """Raises RequestError if a stage has fewer images than one of its batches.
 
     Args:
-      counts: the images that "pretrain", "probe", "finetune" and "supervised" train on:
-        at most so many before the labels have been read, `stages.run` has them exactly.
+      counts: the images that "pretrain", "probe", "finetune" and "supervised" train on.
+        Before the labels are read they are upper bounds; `stages.run` has exact ones.
     """
     asked = set(config.stages)
     if config.probe.every_epochs and "pretrain" in asked:

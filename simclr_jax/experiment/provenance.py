@@ -1,4 +1,4 @@
-"""What computed a result: the command, the code, the packages and the machine."""
+"""Where a result comes from: the command, the code, the packages, the machine."""
 
 import importlib.metadata
 import os
@@ -14,20 +14,20 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def collect() -> dict[str, Any]:
-    """Facts of this process, for results.json."""
+    """The provenance of this process, for results.json."""
     device = jax.devices()[0]
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": device.device_kind,  # one; the others stay idle
+        "device": device.device_kind,  # a run uses one device
         "cpus": _usable_cpus(),
     }
 
 
 def _usable_cpus() -> int | None:
-    """Cores that this process may use: `taskset` leaves it fewer than there are."""
+    """The number of cores that this process may use, which `taskset` can limit."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

@@ -1,4 +1,4 @@
-"""The networks of a pretraining checkpoint, as the stages after it take them."""
+"""Restores the networks of a pretraining checkpoint for the stages that use them."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment.workdir import pretraining_folder, teacher_folder
 from simclr_jax.heads import Projector
 
-# What downstream stages take from a checkpoint.
+# What later stages take from a checkpoint.
 _NETWORK = ("encoder", "projector")
 
 
@@ -30,7 +30,7 @@ class Restored(NamedTuple):
         """`(step, params, model_state)` of encoder and projector alone.
 
         Args:
-          abstract: `(params, model_state)` with the shapes that the recipe wants.
+          abstract: `(params, model_state)` with the recipe's shapes.
 
         Raises:
           RequestError: the checkpoint has other shapes.
@@ -39,7 +39,7 @@ class Restored(NamedTuple):
         return self.step, *_network(abstract, self.params, stats)
 
     def target(self, abstract: tuple[Any, Any]) -> tuple[int, Any, Any]:
-        """The same of the target network (a moving average: MoCo, BYOL, a memory)."""
+        """Like `online`, from the target network (moco, byol, simclr with a memory)."""
         if "target" not in self.model_state:
             raise RequestError("config.probe.target: the checkpoint has no target")
         target = self.model_state["target"]
@@ -48,7 +48,7 @@ class Restored(NamedTuple):
 
 
 def read(config: Config, workdir: Path) -> Restored:
-    """Raises RequestError: there is no checkpoint, or it is of another network."""
+    """Raises RequestError if there is no checkpoint, or one of another network."""
     directory = pretraining_folder(config, workdir)
     like = {"params": None, "model_state": None}
     restored = checkpoint.restore(directory, like)
@@ -60,7 +60,7 @@ def read(config: Config, workdir: Path) -> Restored:
 
 
 def _network(abstract: tuple[Any, Any], params: Any, stats: Any) -> tuple[Any, Any]:
-    """`(params, model_state)` of encoder and projector, if they have the shapes."""
+    """`(params, model_state)` of encoder and projector, with their shapes checked."""
     params, stats = (
         {part: matching(want[part], have, part) for part in _NETWORK}
         for want, have in (
@@ -75,13 +75,13 @@ def matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
     """`stored[name]` if it has the shapes of `abstract`, else a RequestError.
 
     Args:
-      name: at first a section of the recipe, "encoder" or "projector".
-      where: the names that led here.
+      name: in the first call a section of the recipe, "encoder" or "projector".
+      where: the names above it.
     """
     where = f"{where}.{name}".lstrip(".")
     field = f"config.{where.partition('.')[0]}"
     if isinstance(abstract, dict):
-        stored = stored.get(name, {})  # Orbax leaves out what is empty
+        stored = stored.get(name, {})  # Orbax omits empty dicts
         return {key: matching(abstract[key], stored, key, where) for key in abstract}
     if name not in stored:
         raise RequestError(f"{field}: the checkpoint has no {where}")
@@ -97,11 +97,11 @@ def matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
 def origin(
     stage: str, config: Config, workdir: str | os.PathLike
 ) -> dict[str, int] | None:
-    """The steps of the newest checkpoints that a stage comes from; see `stages.holds`.
+    """The steps of the newest checkpoints that a stage needs; see `stages.holds`.
 
     Returns:
-      `step` is the pretraining's and `teacher_step` the teacher's own. Empty if the
-      stage comes from no checkpoint; None if there is no such checkpoint yet.
+      `step` is the pretraining's and `teacher_step` the teacher's. Empty if the stage
+      needs no checkpoint; None if it needs one that does not exist yet.
     """
     follows = STAGES[stage].follows
     if not follows:
@@ -118,15 +118,15 @@ def origin(
 
 
 def no_checkpoint(directory: Path) -> str:
-    """The refusal of stages that have no pretraining checkpoint to start from."""
+    """The message if stages have no pretraining checkpoint to start from."""
     return (
-        f"config.stages: no pretraining checkpoint in {directory}; add 'pretrain' or "
-        "name another workdir in config.pretrained"
+        f"config.stages: no pretraining checkpoint in {directory}; run stage "
+        "'pretrain' there first, or name a workdir that has one in config.pretrained"
     )
 
 
 def no_teacher(config: Config, folder: Path) -> str:
-    """The refusal of a distillation that has no teacher."""
+    """The message if a distillation has no teacher."""
     stage = config.distill.teacher_stage
     if config.distill.teacher:
         return (
@@ -134,24 +134,24 @@ def no_teacher(config: Config, folder: Path) -> str:
             "that stage there, or name another config.distill.teacher_stage"
         )
     return (
-        f"config.stages: distill has no teacher, for {folder} is not there; put "
-        f"{stage!r} before it, or name a workdir in config.distill.teacher"
+        f"config.stages: distill has no teacher, because {folder} does not exist; put "
+        f"{stage!r} before 'distill', or name a workdir in config.distill.teacher"
     )
 
 
 def check_network(meta: dict, config: Config, directory) -> None:
     """Raises RequestError if the checkpoint has another network than the recipe.
 
-    A field that is younger than the checkpoint has the default of the class it sets.
+    A field that is newer than the checkpoint counts as the default of its class.
     """
     for section, network in (("encoder", ResNet), ("projector", Projector)):
         defaults = {field.name: field.default for field in dataclasses.fields(network)}
         for name, value in config[section].items():
-            if name == "init_scheme":  # no longer matters
+            if name == "init_scheme":  # matters only before training
                 continue
             made = (defaults | meta[section]).get(name)
             if made != value:
                 raise RequestError(
                     f"config.{section}.{name}: the checkpoint in {directory} has "
-                    f"{made!r}, the recipe {value!r}"
+                    f"{made!r}, the recipe has {value!r}"
                 )

@@ -1,4 +1,4 @@
-"""TensorBoard's events, written next to metrics.jsonl if asked for."""
+"""Writes TensorBoard events next to metrics.jsonl, if `config.tensorboard` is set."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ from simclr_jax.errors import DataError, RequestError, install, one_line
 
 
 class Writer:
-    """clu's writer, imported only when asked for: it loads TensorFlow.
+    """clu's writer, imported only here because it loads TensorFlow.
 
-    Writes nothing, not even its folder, before the first scalars.
+    It creates nothing, not even its folder, before the first scalars.
 
     Raises:
-      RequestError: TensorFlow or clu does not import.
+      RequestError: TensorFlow or clu can't be imported.
     """
 
     def __init__(self, path: Path):
@@ -22,11 +22,11 @@ class Writer:
             data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
             from clu import metric_writers
         except (DataError, ImportError) as error:
-            # The DataError speaks of a data set; its cause says what did not import.
+            # The DataError is about a data set; its cause names the failed import.
             raise RequestError(
-                "config.tensorboard: TensorFlow or clu does not import "
-                f"({one_line(error.__cause__ or error)}); {install('train')}, or leave "
-                "it False"
+                "config.tensorboard: TensorFlow or clu can't be imported "
+                f"({one_line(error.__cause__ or error)}); {install('train')}, or set "
+                "it to False"
             ) from error
 
         self._create = lambda name: metric_writers.SummaryWriter(

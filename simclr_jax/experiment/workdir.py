@@ -1,7 +1,7 @@
-"""What a run leaves behind: config.json, metrics.jsonl, results.json, checkpoints.
+"""The files of a run: config.json, metrics.jsonl, results.json, checkpoints.
 
-`metrics.jsonl` and `results.json` are the record of truth; the terminal and
-TensorBoard show the same.
+`metrics.jsonl` and `results.json` are the record; the terminal and TensorBoard show the
+same numbers.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from simclr_jax.experiment import provenance, tensorboard
 def check(path: str | os.PathLike, config: Config) -> None:
     """Raises RequestError if `path` can't hold a run of `config`. Writes nothing.
 
-    A workdir is bound to its recipe once there is something to continue: one that was
-    refused, diverged or ran out of memory before its first checkpoint takes another.
+    Once a run has saved a checkpoint, its workdir accepts only that recipe. A run that
+    was rejected, diverged or ran out of memory before that leaves it open to others.
     """
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")
     recipe = path / "config.json"
     if recipe.exists() and _begun(path):
-        made_by = _read(recipe, "--workdir", "take another --workdir")
+        made_by = _read(recipe, "--workdir", "use another --workdir")
         same_recipe(made_by, config, str(path))
     results(path)
 
@@ -43,41 +43,41 @@ def _begun(path: Path) -> bool:
 
 
 def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
-    """The folder of a stage's checkpoints (design: What a run leaves behind)."""
+    """The folder of a stage's checkpoints."""
     if stage == "pretrain":
         return path / "checkpoints"
     return path / "stages" / stage / variant / "checkpoints"
 
 
 def pretraining_folder(config: Config, workdir: str | os.PathLike) -> Path:
-    """Where the pretraining checkpoints are that a run uses."""
+    """The folder of the pretraining checkpoints that a run uses."""
     return Path(config.pretrained or workdir).expanduser() / "checkpoints"
 
 
 def teacher_folder(config: Config, workdir: str | os.PathLike) -> Path:
-    """Where the checkpoints of the network that teaches are."""
+    """The folder of the teacher's checkpoints."""
     stage = config.distill.teacher_stage
     return checkpoints(teacher_workdir(config, workdir), stage, STAGES[stage].teaches)
 
 
 def teacher_workdir(config: Config, workdir: str | os.PathLike) -> Path:
-    """The workdir of the network that teaches."""
+    """The teacher's workdir."""
     return Path(config.distill.teacher or workdir).expanduser()
 
 
 def results(path: Path, field: str = "--workdir") -> dict[str, Any]:
-    """results.json as it stands; empty before the first stage ends.
+    """The content of results.json; empty before the first stage ends.
 
     Raises:
-      RequestError: it is damaged; `field` is what named the workdir.
+      RequestError: it is damaged. The message names `field`, which gave the workdir.
     """
     path = path / "results.json"
-    cure = "delete it, and the workdir's own command makes it again"
+    cure = "delete it and run the workdir's command again to rebuild it"
     return _read(path, field, cure) if path.exists() else {}
 
 
 def _read(path: Path, field: str, cure: str) -> dict[str, Any]:
-    """The JSON object in a file, else a RequestError that names it."""
+    """The JSON object in a file, or a RequestError that names the file."""
     try:
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
@@ -88,10 +88,10 @@ def _read(path: Path, field: str, cure: str) -> dict[str, Any]:
 
 
 class Workdir:
-    """One run's folder: read only until `open`, then locked until `close`.
+    """One run's folder: nothing is written before `open`; `close` ends its lock.
 
     Raises:
-      RequestError: TensorBoard's events are wanted and can't be written.
+      RequestError: the recipe asks for TensorBoard events, which can't be written.
     """
 
     def __init__(self, path: str | os.PathLike, config: Config):
@@ -105,8 +105,8 @@ class Workdir:
         """Makes the folder, locks it and writes config.json.
 
         Raises:
-          RequestError: another process is running in it, it holds a run of another
-            recipe, or it can't be written.
+          RequestError: another process is using it, it has a run of another recipe, or
+            it can't be written.
         """
         path, config = self.path, self._config
         try:
@@ -121,7 +121,7 @@ class Workdir:
             raise RequestError(f"--workdir: another run is using {path}") from error
         try:
             check(path, config)
-            if not _begun(path):  # nothing to continue: what was recorded starts again
+            if not _begun(path):  # nothing to continue: the metrics start anew
                 (path / "metrics.jsonl").unlink(missing_ok=True)
             _replace(path / "config.json", to_json(config))
         except (OSError, RequestError):
@@ -135,7 +135,7 @@ class Workdir:
         return checkpoints(self.path, stage, variant)
 
     def forget(self, stage: str, variant: str) -> None:
-        """Drops a variant's checkpoints and metrics: it starts again."""
+        """Deletes a variant's checkpoints and metrics, so that it starts anew."""
         shutil.rmtree(self.checkpoints(stage, variant), ignore_errors=True)
         self.cut_metrics(stage, variant, step=-1)
 
@@ -152,14 +152,14 @@ class Workdir:
             self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one that a crash cut in half is left out."""
+        """The lines of metrics.jsonl, without a line that a crash left incomplete."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
         return list(_whole_lines(path.read_text().splitlines()))
 
     def cut_metrics(self, stage: str, variant: str, *, step: int) -> None:
-        """Removes what this variant recorded after `step`, and a half line."""
+        """Removes this variant's lines after `step`, and an incomplete line."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -177,7 +177,7 @@ class Workdir:
         return results(self.path)
 
     def add_result(self, stage: str, result: dict[str, Any], config: Config):
-        """Sets `stage` in results.json, beside what was run and on what."""
+        """Sets `stage` in results.json, next to the config and the provenance."""
         made_by = {"config": json.loads(to_json(config))}
         made_by |= provenance.collect() | {"seed": config.seed}
         results = self.results() | {stage: result} | made_by
@@ -190,7 +190,7 @@ class Workdir:
 
 
 def _finite_or_null(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """None in place of NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -203,7 +203,7 @@ def _whole_lines(lines: Iterable[str]):
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes `text` so that a reader finds either the old file or the new one."""
+    """Writes `text` so that a reader sees either the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
     with _named(path):
         with temporary.open("w") as file:
@@ -215,7 +215,7 @@ def _replace(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Makes an OSError say where: what a full disk raises does not."""
+    """Adds the path to an OSError; the error of a full disk has none."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,10 @@
-"""The contract every method keeps, and how one is found by its name.
+"""What a method is, and how to make one by its name.
 
-A method is a file in this folder with a function of the file's name that
-returns a `Method`: four pure functions with the hyperparameters closed over
-(the shape of an optax transformation). Nothing is registered: a new file is a new
-method, and `tests/unit/methods/test_methods.py` tests it on arrival. A file anywhere
-else is one too, by its path: `make("ideas/mymethod.py", encoder)`.
+A method is a file in this folder. A function with the file's name returns a `Method`:
+four pure functions that close over the hyperparameters, as in an optax transformation.
+Nothing is registered: a new file is a new method, and
+`tests/unit/methods/test_methods.py` tests it without being changed. A file anywhere
+else is a method too and is named by its path: `make("ideas/mymethod.py", encoder)`.
 
     params      = {"encoder", "projector"[, "predictor"]}
     model_state = {"batch_stats": {same keys}[, "target", "queue", ...]}
@@ -37,10 +37,10 @@ __all__ = [
     "problem",
 ]
 
-# What make() offers to every method; a method names those it wants.
+# What make() offers to every method. A method gets those it has as parameters.
 _STRUCTURE = ("projector", "predictor", "microbatch", "num_examples")
 
-# The accuracy of so many pairs costs next to nothing in a training step.
+# The accuracy of this many pairs costs next to nothing in a training step.
 _ACCURACY_PAIRS = 1024
 
 
@@ -55,7 +55,7 @@ class Method(NamedTuple):
         in the data set. The returned model_state carries the new BatchNorm
         statistics. `metrics` are scalars; with `features`, metrics["h"] is the
         first view's h `[B, F]` without gradient, to be probed online.
-      update: `(params, model_state, progress []) -> model_state`, after the
+      update: `(params, model_state, progress []) -> model_state`, called after the
         optimizer; `progress` in [0, 1] is the share of training done.
       embed: `(params, model_state, images) -> {"h", "head_1", ..., "z"}`, each
         `[B, D]`, in inference mode (BatchNorm uses its running statistics).
@@ -78,7 +78,8 @@ def _module(name: str) -> ModuleType:
         return _module_at(Path(name).expanduser().resolve())
     if name not in names():
         raise ValueError(
-            f"no method {name!r}; found: {', '.join(names())}, or a path to a .py file"
+            f"no method {name!r}; choose from {', '.join(names())}, or give the path "
+            "of a .py file"
         )
     return importlib.import_module(f"{__name__}.{name}")
 
@@ -125,21 +126,21 @@ def has_predictor(name: str) -> bool:
 def problem(
     name: str, batch_size: int, microbatch: int | None, **options: Any
 ) -> tuple[str, str] | None:
-    """Checks that the batch and the options fit together, before anything is made.
+    """Checks that the batch and the options fit together, before anything is built.
 
-    A method checks its own in a function `problem(batch_size, microbatch, **options)`
-    of its file. A method without one accepts everything.
+    A method's file may have a check of its own, a function
+    `problem(batch_size, microbatch, **options)`. Without one, everything is accepted.
 
     Args:
-      name, microbatch, **options: as for `make`; an option left out has its default.
+      name, microbatch, **options: as for `make`; omitted options have their defaults.
       batch_size: images in a batch.
 
     Returns:
-      The first thing that does not fit, as `(field of the recipe, why and what would
-      fit)`; None if all fits.
+      `(field of the recipe, what is wrong and what would fit)` for the first problem;
+      None if there is none.
     """
-    judge = getattr(_module(name), "problem", None)
-    return judge and judge(batch_size, microbatch, **(defaults(name) | options))
+    check = getattr(_module(name), "problem", None)
+    return check and check(batch_size, microbatch, **(defaults(name) | options))
 
 
 def make(
@@ -157,19 +158,19 @@ def make(
     Args:
       name: one of `names()`, or the path of a .py file with a function of its name.
       encoder: called as `encoder(images, train) -> h [B, F]`.
-      projector: the head behind h; default `Projector()`.
-      predictor: the head behind z, for the methods that have one; default the
+      projector: the head on top of h; default `Projector()`.
+      predictor: the head on top of z, for methods that have one; default: the
         method's own.
       microbatch: images (pairs of views) encoded at a time. The loss still sees
         all embeddings of the batch; BatchNorm normalises per micro-batch.
-        Default None: the whole batch at once.
+        None: the whole batch at once.
       num_examples: size of the data set, for methods that remember each image.
-      **options: the method's own, see `defaults(name)`.
+      **options: the method's own options, see `defaults(name)`.
 
     Raises:
-      ValueError: unknown name; the message lists the methods found. Or a file that
+      ValueError: the name is unknown (the message lists the methods), or the file
         can't be loaded.
-      TypeError: an option the method does not take; the message lists its own.
+      TypeError: the method does not take an option; the message lists those it takes.
     """
     factory = _factory(name)
     accepted = defaults(name)
@@ -195,14 +196,14 @@ def embedding_metrics(z_a: jax.Array, z_b: jax.Array) -> dict[str, jax.Array]:
 
     Args:
       z_a: [B, D], projections of the first views.
-      z_b: [B, D], of the second views.
+      z_b: [B, D], projections of the second views.
 
     Returns:
       `contrastive_accuracy` among at most 1,024 pairs, and `embedding_std` of z_a.
     """
-    few = slice(None, _ACCURACY_PAIRS)
+    pairs = slice(None, _ACCURACY_PAIRS)
     return {
-        "contrastive_accuracy": contrastive_accuracy(z_a[few], z_b[few]),
+        "contrastive_accuracy": contrastive_accuracy(z_a[pairs], z_b[pairs]),
         "embedding_std": embedding_std(z_a),
     }
 

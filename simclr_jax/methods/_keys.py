@@ -16,24 +16,24 @@ MECHANISMS = ("queue", "end_to_end", "memory_bank")
 
 
 class Step(NamedTuple):
-    """What a source may make the keys of a step from."""
+    """What a source may use to make the keys of a training step."""
 
     key: jax.Array
     params: Any
     model_state: dict[str, Any]  # after the queries' forward pass
-    encode: Encode  # the views whose keys are wanted, normalised in groups
+    encode: Encode  # encodes the views that need keys, in BatchNorm groups
     query: jax.Array  # [B, D], the first view's
     index: jax.Array | None  # [B], the images' positions in the data set
 
 
 class Source(NamedTuple):
-    """A mechanism.
+    """A mechanism, as three functions.
 
     Attributes:
-      start: `(key, params, batch_stats, dim) -> what it adds to model_state`.
+      start: `(key, params, batch_stats, dim) -> entries to add to model_state`.
       keys: `(step) -> ([keys [B, D] of each view's queries], negatives [K, D], new
-        model_state)`. None for the negatives: they are the batch's other keys.
-      follow: `(params, model_state) -> model_state`, after the optimizer.
+        model_state)`. If negatives is None, the batch's other keys serve.
+      follow: `(params, model_state) -> model_state`, called after the optimizer.
     """
 
     start: Callable[[jax.Array, Any, Any, int], dict[str, Any]]
@@ -48,9 +48,12 @@ def make(
     num_examples: int | None,
     bank_momentum: float,
 ) -> Source:
-    """The source of this name; the arguments are those of `moco`."""
+    """Makes the source of this name; the arguments are those of `moco`."""
     if not (0 <= momentum <= 1 and 0 <= bank_momentum <= 1):
-        raise ValueError("momentum and bank_momentum must be from 0 to 1")
+        raise ValueError(
+            "momentum and bank_momentum must be from 0 to 1, got "
+            f"{momentum} and {bank_momentum}"
+        )
     if mechanism == "queue":
         return queue(queue_size, momentum)
     if mechanism == "end_to_end":
@@ -70,25 +73,28 @@ def check(
     symmetric: bool,
     fits: Callable[[int], bool],
 ) -> tuple[str, str] | None:
-    """Checks that the mechanism takes such a batch; see `methods.problem`.
+    """Checks that the mechanism accepts the batch; see `methods.problem`.
 
     Args:
       mechanism, queue_size, symmetric: as for `moco`.
       batch_size: images in a batch.
-      fits: whether nothing else speaks against a batch size.
+      fits: tells whether a batch size meets all other conditions.
     """
     if mechanism == "memory_bank" and symmetric:
-        return "method.symmetric", "a memory_bank has one key for both views; set False"
+        return (
+            "method.symmetric",
+            "must be False, because a memory_bank has one key for both views",
+        )
     if mechanism != "queue":
         return None
-    keys = 2 if symmetric else 1  # of each image
+    keys = 2 if symmetric else 1  # per image
     return check_queue(
         "method.queue_size", queue_size, batch_size, keys=keys, fits=fits
     )
 
 
 def queue(size: int, momentum: float) -> Source:
-    """Keys from a moving average of the network, negatives from a queue of the last."""
+    """Keys from a moving average of the network; negatives are the last keys."""
     memory = Queue(size, momentum)
 
     def keys(step: Step):
@@ -110,9 +116,9 @@ def end_to_end() -> Source:
 
 
 def memory_bank(rows: int, negatives: int, momentum: float) -> Source:
-    """A stored feature for each of `rows` images; so many negatives drawn from all.
+    """Stores a feature for each of `rows` images and draws negatives from all of them.
 
-    A feature seen again is a moving average over its image's queries.
+    Each time an image is seen, its feature moves towards its query.
     """
 
     def start(key, params, batch_stats, dim):
@@ -121,7 +127,7 @@ def memory_bank(rows: int, negatives: int, momentum: float) -> Source:
 
     def keys(step: Step):
         if step.index is None:
-            raise ValueError("a memory_bank needs the images' index")
+            raise ValueError("a memory_bank needs index, the images' positions")
         bank = step.model_state["bank"]
         matches = bank[step.index]
         drawn = jax.random.randint(step.key, (negatives,), 0, len(bank))
@@ -134,6 +140,6 @@ def memory_bank(rows: int, negatives: int, momentum: float) -> Source:
 
 
 def _stay(params: Any, model_state: Any) -> Any:
-    """Nothing follows the network."""
+    """Leaves model_state as it is, for sources without a target network."""
     del params
     return model_state

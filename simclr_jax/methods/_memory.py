@@ -1,4 +1,4 @@
-"""A memory of negatives: MoCo's queue, which is SimCLRv2's memory too."""
+"""A memory of negatives: MoCo's queue, which also serves as SimCLRv2's memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ Encode = Callable[[Any, Any], tuple[list[Any], Any]]
 
 
 def random_rows(key: jax.Array, count: int, dim: int) -> jax.Array:
-    """[count, dim], uniform on the sphere: what a memory holds at first."""
+    """[count, dim], uniform on the sphere: the initial content of a memory."""
     return l2_normalize(jax.random.normal(key, (count, dim)))
 
 
 @dataclass(frozen=True)
 class Queue:
-    """The last keys that a target network gave: a slow copy of the trained network.
+    """The last keys from a target network, a slow copy of the trained network.
 
     It adds to model_state
 
         {"target": {"params", "batch_stats"}, "queue": [K, D], "cursor": []}
 
-    The queue is a ring of normalised keys; the next are written at the cursor.
+    The queue is a ring of normalised keys. The next keys are written at the cursor.
 
     Attributes:
-      size: K; the keys of a batch must divide it.
-      momentum: of the target's moving average, in each step.
+      size: K, a multiple of the number of keys in a batch.
+      momentum: of the target's moving average, per step.
     """
 
     size: int
@@ -40,7 +40,7 @@ class Queue:
     def start(
         self, key: jax.Array, params: Any, batch_stats: Any, dim: int
     ) -> dict[str, Any]:
-        """What model_state begins with: a copy of the network and random keys."""
+        """The entries to add to model_state: a copy of the network, and random keys."""
         return {
             "target": {"params": params, "batch_stats": batch_stats},
             "queue": random_rows(key, self.size, dim),
@@ -50,9 +50,9 @@ class Queue:
     def enqueue(
         self, model_state: dict[str, Any], encode: Encode
     ) -> tuple[list[jax.Array], dict[str, Any]]:
-        """Writes the target's keys of a batch over the oldest in the queue.
+        """Replaces the oldest keys in the queue by the target's keys of this batch.
 
-        The negatives of this step are the queue before that, `model_state["queue"]`.
+        The negatives of this step are the old queue, `model_state["queue"]`.
 
         Returns:
           `([keys [B, D] of each view], new model_state)`, without gradient.
@@ -71,7 +71,7 @@ class Queue:
         }
 
     def follow(self, params: Any, model_state: Any) -> Any:
-        """Moves the target: done after a step, for the key forward of the next."""
+        """Moves the target towards the network, after each step of the optimizer."""
         return update_target(params, model_state, self.momentum)
 
 
@@ -81,10 +81,11 @@ def check_queue(
     """Checks that the keys of a batch divide the queue; see `methods.problem`.
 
     Args:
-      field: what sets the queue's size.
+      field: the field that sets the queue's size.
       size, batch_size: rows of the queue, images in a batch.
-      keys: how many each image gives.
-      fits: whether nothing else speaks against a batch size; the message suggests one.
+      keys: keys per image.
+      fits: tells whether a batch size meets all other conditions; the message
+        suggests only such a size.
     """
     if size % (keys * batch_size) == 0:
         return None
@@ -96,6 +97,7 @@ def check_queue(
     nearest = min(batches, key=lambda x: abs(x - batch_size), default=None)
     return (
         "batch_size",
-        f"the {keys * batch_size} keys of a batch do not divide {field} {size}; "
-        + (f"the nearest batch that fits is {nearest}" if nearest else "none does"),
+        f"a batch of {batch_size} gives {keys * batch_size} keys, which do not divide "
+        f"{field} {size}; "
+        + (f"the nearest batch that fits is {nearest}" if nearest else "no batch fits"),
     )

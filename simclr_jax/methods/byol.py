@@ -1,10 +1,10 @@
 """BYOL (Grill et al. 2020, arXiv 2006.07733): predict, from one view, how a slowly
 moving average of the same network sees the other view. No negatives.
 
-The target network gets no gradient. It runs BatchNorm in training mode and keeps
-running statistics of its own, which are not averaged. Each view is normalised by
-itself, in both networks; the running statistics take one update in a step, the mean
-over views.
+The target network gets no gradient. It runs BatchNorm in training mode and keeps its
+own running statistics, which are not averages of the trained network's. Both networks
+normalise each view separately; the running statistics take one update per step, the
+mean over views.
 """
 
 from functools import partial
@@ -38,10 +38,10 @@ def byol(
     momentum: float = 0.996,
     target_init: str = "online",
 ) -> Method:
-    """BYOL: the regression of both directions, added (equation 2).
+    """BYOL: the regression loss, summed over both directions (equation 2).
 
-    Metrics: `embedding_std` of the projections, whose fall to 0 is BYOL's way to fail,
-    and `contrastive_accuracy`, which nothing here optimises.
+    Metrics: `embedding_std` of the projections, which falls to 0 when BYOL fails, and
+    `contrastive_accuracy`, which the loss does not optimise.
 
     Args:
       encoder: `encoder(images, train) -> h [B, F]`.
@@ -49,16 +49,18 @@ def byol(
         `Projector(hidden=4096, dim=256, last_norm=False)`.
       predictor: `predictor(z, train) -> [B, D]`; default `Predictor()`.
       microbatch: see `simclr_jax.methods.make`.
-      momentum: tau_base; the average's momentum rises from it to 1 along half a cosine.
-        The paper's for 1,000 epochs; 0.99 for 100 and 300, 0.97 for 40. 1 leaves
-        the target as it began.
-      target_init: "online": the target begins as a copy. "random": from weights of its
-        own.
+      momentum: tau_base: the target's momentum rises from it to 1 along half a cosine.
+        The default is the paper's for 1,000 epochs; it is 0.99 for 100 and 300, 0.97
+        for 40. At 1 the target never changes.
+      target_init: "online": the target starts as a copy of the network. "random": it
+        starts from other random weights.
     """
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
     if target_init not in TARGET_INITS:
-        raise ValueError(f"target_init must be one of {TARGET_INITS}")
+        raise ValueError(
+            f"target_init must be one of {TARGET_INITS}, got {target_init!r}"
+        )
     head = Predictor() if predictor is None else predictor
     copied = target_init == "online"
     byol = _BYOL(Network(encoder, projector), head, momentum, copied, microbatch)
@@ -66,19 +68,19 @@ def byol(
 
 
 class _BYOL(NamedTuple):
-    """The functions of a `Method`, pure in what the options fix."""
+    """The functions of a `Method`; the fields hold the options."""
 
     network: Network
     predictor: nn.Module
     momentum: float
-    copied: bool  # the target begins as a copy
+    copied: bool  # the target starts as a copy of the network
     microbatch: int | None
 
     def init(self, key, images):
         key_network, key_head, key_target = jax.random.split(key, 3)
         params, batch_stats = start = self.network.init(key_network, images)
-        own = start if self.copied else self.network.init(key_target, images)
-        target = dict(zip(("params", "batch_stats"), own, strict=True))
+        target_start = start if self.copied else self.network.init(key_target, images)
+        target = dict(zip(("params", "batch_stats"), target_start, strict=True))
         z = self.network.embed(params, batch_stats, images)["z"]
         _, weights, stats = init_module(key_head, self.predictor, z)
         params = params | {"predictor": weights}
@@ -86,11 +88,11 @@ class _BYOL(NamedTuple):
         return params, {"batch_stats": batch_stats, "target": target}
 
     def loss(self, params, model_state, key, views, index=None, features=False):
-        del key, index  # nothing here is drawn, nothing is remembered
+        del key, index  # BYOL draws nothing and remembers no image
         target = model_state["target"]
 
         def encode(apply, batch_stats):
-            apply = in_groups(apply, len(views))  # one for each view
+            apply = in_groups(apply, len(views))  # one group per view
             return encode_views(apply, batch_stats, views, microbatch=self.microbatch)
 
         ((h, z_a, p_a), (_, z_b, p_b)), batch_stats = encode(
@@ -112,12 +114,12 @@ class _BYOL(NamedTuple):
     def predict(self, params, batch_stats, images):
         """Training mode: `((h [B, F], z [B, D], prediction [B, D]), new stats)`."""
         (h, z), stats = self.network.train(params, batch_stats, images)
-        own = variables(params, batch_stats, "predictor")
-        prediction, new = apply_module(self.predictor, own, z, train=True)
-        return (h, z, prediction), stats | {"predictor": new}
+        head = variables(params, batch_stats, "predictor")
+        prediction, head_stats = apply_module(self.predictor, head, z, train=True)
+        return (h, z, prediction), stats | {"predictor": head_stats}
 
     def project(self, params, batch_stats, images):
-        """Training mode of the target: `(z [B, D], new stats)`."""
+        """The target, in training mode: `(z [B, D], new stats)`."""
         (_, z), batch_stats = self.network.train(params, batch_stats, images)
         return z, batch_stats
 

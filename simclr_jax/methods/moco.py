@@ -1,13 +1,13 @@
-"""MoCo (He et al. 2020, arXiv 1911.05722): tell the key of an image's other view from
-a dictionary of other keys, larger than the batch.
+"""MoCo (He et al. 2020, arXiv 1911.05722): find the key of an image's other view in a
+dictionary of keys that is larger than the batch.
 
-v1 and v2 (arXiv 2003.04297) differ by fields: temperature 0.07 or 0.2, a linear head
-(`Projector(layers=1, norm=False)`) or an MLP (`layers=2`), and the augmentation.
+v1 and v2 (arXiv 2003.04297) differ in their settings: temperature 0.07 or 0.2, a linear
+head (`Projector(layers=1, norm=False)`) or an MLP (`layers=2`), and the augmentation.
 
-BatchNorm would let a query recognise its key by the batch they were normalised in
+With plain BatchNorm a query could recognise its key by their shared batch statistics
 (section 3.3). So queries are normalised in groups of the batch, and keys in as many
-groups of its images in random order: what 8 GPUs with shuffled keys do, on any number
-of devices. The groups of a micro-batch are as large, or all of it.
+groups of its images in random order. 8 GPUs with shuffled keys do the same; here it
+takes any number of devices. A micro-batch has groups of the same size, or is one group.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ from simclr_jax.networks import Network
 
 MECHANISMS = _keys.MECHANISMS
 
-_ACCURACY_QUERIES = 1024  # the accuracy of so many costs next to nothing
+_ACCURACY_QUERIES = 1024  # the accuracy of this many costs next to nothing
 
 
 def moco(
@@ -51,19 +51,19 @@ def moco(
       encoder: `encoder(images, train) -> h [B, F]`.
       projector: `projector(h, train) -> z [B, D]`.
       microbatch, num_examples: see `simclr_jax.methods.make`.
-      mechanism: "queue": keys from a moving average of the network, negatives the keys
-        of the last batches. "end_to_end": keys from the network itself, with gradient;
-        negatives the batch's other keys. "memory_bank": one stored feature for each of
-        `num_examples` images is its key, and negatives are drawn from all of them (Wu
-        et al. 2018, arXiv 1805.01978); the second view is not used.
-      temperature: of the loss; v2's 0.2, v1 has 0.07.
-      momentum: of the key network's average, in each step.
-      queue_size: negatives of a query: the queue's length, which the keys of a batch
-        must divide, or how many are drawn from the memory bank.
+      mechanism: "queue": keys come from a moving average of the network; negatives are
+        the keys of the last batches. "end_to_end": keys come from the network itself,
+        with gradient; negatives are the batch's other keys. "memory_bank": the key is a
+        feature stored for each of `num_examples` images, and negatives are drawn from
+        all of them (Wu et al. 2018, arXiv 1805.01978); the second view is not used.
+      temperature: of the loss; v2 has 0.2, v1 0.07.
+      momentum: of the key network's moving average, per step.
+      queue_size: negatives per query: the length of the queue (a multiple of the keys
+        in a batch), or how many to draw from the memory bank.
       bn_groups: must divide the batch; 1 normalises over all of it, and leaks.
       shuffle: False leaves the keys in the queries' groups, and leaks most.
-      symmetric: also the second view's query with the first view's key; the two losses
-        are added and the keys of both views enqueued. Not for a memory bank.
+      symmetric: add the loss of the second view's query with the first view's key; the
+        queue then gets the keys of both views. Not for a memory bank.
       bank_momentum: how much of a stored feature stays when its image is seen again.
     """
     if temperature <= 0:
@@ -78,14 +78,14 @@ def moco(
 
 
 class _MoCo(NamedTuple):
-    """The functions of a `Method`, pure in what the options fix."""
+    """The functions of a `Method`; the fields hold the options."""
 
     network: Network
     source: _keys.Source
     temperature: float
     microbatch: int | None
     shuffle: bool
-    options: dict[str, Any]  # those that `problem` judges
+    options: dict[str, Any]  # those that `problem` checks
 
     def init(self, key, images):
         key_network, key_memory = jax.random.split(key)
@@ -96,20 +96,22 @@ class _MoCo(NamedTuple):
 
     def loss(self, params, model_state, key, views, index=None, features=False):
         size = len(views[0])
-        if refused := problem(size, self.microbatch, **self.options):
-            raise ValueError(" ".join(refused))
+        if wrong := problem(size, self.microbatch, **self.options):
+            raise ValueError(": ".join(wrong))
         key_order, key_memory = jax.random.split(key)
         order = jax.random.permutation(key_order, size) if self.shuffle else None
-        both = self.options["symmetric"]
-        seen, others = (views, views[::-1]) if both else (views[:1], views[1:])
+        query_views, key_views = views[:1], views[1:]
+        if self.options["symmetric"]:
+            query_views, key_views = views, views[::-1]
 
-        outputs, batch_stats = self.encode(params, model_state["batch_stats"], seen)
+        batch_stats = model_state["batch_stats"]
+        outputs, batch_stats = self.encode(params, batch_stats, query_views)
         queries = [z for _, z in outputs]
         step = _keys.Step(
             key_memory,
             params,
             model_state | {"batch_stats": batch_stats},
-            partial(self.encode, views=others, order=order),
+            partial(self.encode, views=key_views, order=order),
             queries[0],
             index,
         )
@@ -128,7 +130,7 @@ class _MoCo(NamedTuple):
         return sum(values), (new_state, metrics)
 
     def encode(self, params, batch_stats, views, order=None):
-        """`([(h, z) of each view], new batch_stats)`, in groups along `order`."""
+        """`([(h, z) of each view], new batch_stats)`; groups follow `order`."""
         apply = partial(self.network.train, params)
         groups = self.options["bn_groups"]
         return _encode(apply, batch_stats, views, order, self.microbatch, groups)
@@ -156,15 +158,16 @@ def problem(
     if not fits_groups(batch_size):
         return (
             "method.bn_groups",
-            f"the batch of {batch_size} can't be parted into {bn_groups} equal groups "
-            "of at least 2 images; change it or the batch size",
+            f"a batch of {batch_size} can't be split into {bn_groups} equal groups of "
+            "at least 2 images; change bn_groups or batch_size",
         )
     group = batch_size // bn_groups
     if microbatch and microbatch % group and group % microbatch:
         return (
             "microbatch",
-            f"{microbatch} images are no whole number of BatchNorm groups of {group} "
-            f"(batch {batch_size} / method.bn_groups {bn_groups}), nor a part of one",
+            f"{microbatch} is neither a multiple nor a divisor of the {group} images "
+            f"in a BatchNorm group (batch_size {batch_size} / method.bn_groups "
+            f"{bn_groups})",
         )
     return _keys.check(
         mechanism,
@@ -183,7 +186,7 @@ def _encode(
     microbatch: int | None,
     bn_groups: int,
 ) -> tuple[list[Any], Any]:
-    """`([outputs of each view], new batch_stats)`, in groups along `order`."""
+    """`([outputs of each view], new batch_stats)`; groups follow `order`."""
     if order is not None:
         views = tuple(view[order] for view in views)
     groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
@@ -197,7 +200,7 @@ def _encode(
 
 
 def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> int:
-    """How many groups one forward pass has."""
+    """The number of groups in one forward pass."""
     images = min(microbatch or batch_size, batch_size)
     return max(1, images * bn_groups // batch_size)
 
@@ -210,8 +213,8 @@ def _accuracy(query: jax.Array, match: jax.Array, negatives: jax.Array | None):
     )
     if negatives is None:
         similarity = jnp.matmul(query, match.T, precision="highest")
-        own = jnp.eye(len(query), dtype=bool)
-        rivals = jnp.where(own, -jnp.inf, similarity)
+        matches = jnp.eye(len(query), dtype=bool)
+        rivals = jnp.where(matches, -jnp.inf, similarity)
     else:
         rivals = jnp.matmul(query, negatives.T, precision="highest")
     # A tie is a miss: embeddings collapsed to one point score 0.

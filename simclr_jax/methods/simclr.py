@@ -1,11 +1,11 @@
-"""SimCLR (Chen et al. 2020, arXiv 2002.05709): tell each image's other view
-from every other image of the batch. SimCLRv2 (arXiv 2006.10029) is the same loss
-behind a deeper projector (`Projector(layers=3)`), and optionally a memory.
+"""SimCLR (Chen et al. 2020, arXiv 2002.05709): find each image's other view among all
+other images of the batch. SimCLRv2 (arXiv 2006.10029) has the same loss on top of a
+deeper projector (`Projector(layers=3)`), and optionally a memory.
 
-With a memory (SimCLRv2, section 2; there 64K keys and a momentum of 0.999, for about
-1 % more on ImageNet, published) a moving average of the network projects both views
-too, in training mode, with BatchNorm statistics of its own and no gradient. Its last
-keys, before this batch's, are further negatives of every view.
+With a memory, a moving average of the network projects both views too, in training
+mode, with its own BatchNorm statistics and no gradient. Its keys of earlier batches
+are additional negatives for every view. The paper (section 2) has 64K keys and a
+momentum of 0.999, and reports about 1 % more on ImageNet.
 """
 
 from functools import partial
@@ -19,8 +19,8 @@ from simclr_jax.methods import Method, _memory, embedding_metrics
 from simclr_jax.microbatches import encode_views
 from simclr_jax.networks import Network
 
-# Beyond so many similarities they are computed by blocks: the matrix of 8,192
-# embeddings and its gradient take half a gigabyte.
+# More similarities than this are computed in blocks: the matrix of 8,192 embeddings and
+# its gradient take half a gigabyte.
 _BLOCKS_FROM = 8192 * 8192
 _BLOCK_SIZE = 1024
 
@@ -38,7 +38,7 @@ def simclr(
 ) -> Method:
     """SimCLR: NT-Xent (equation 1) on the projections of two views.
 
-    Both views pass the network in one batch of 2B, so BatchNorm normalises over
+    Both views pass through the network in one batch of 2B, so BatchNorm normalises over
     both, as in the paper's code. Metrics: those of `methods.embedding_metrics`.
 
     Args:
@@ -47,9 +47,9 @@ def simclr(
       microbatch: see `simclr_jax.methods.make`.
       temperature: of the loss; 0.5 is the paper's for CIFAR-10 (appendix B.9),
         0.1 its choice for ImageNet.
-      memory: how many keys are kept; 0 is the paper of 2020, without any. The keys of
-        a batch, two for each image, must divide it.
-      momentum: of the memory network's average, in each step.
+      memory: how many keys to keep, a multiple of the keys in a batch (two per image);
+        0 keeps none, as the paper of 2020.
+      momentum: of the memory network's moving average, per step.
     """
     _check_options(temperature, memory, momentum)
     network, queue = Network(encoder, projector), _memory.Queue(memory, momentum)
@@ -59,16 +59,16 @@ def simclr(
         model_state = {"batch_stats": batch_stats}
         if memory:
             z = jax.eval_shape(network.embed, params, batch_stats, images)["z"]
-            # A third key next to the network's two: its weights are as without memory.
+            # A third key, so the network's weights are the same without a memory.
             key_memory = jax.random.fold_in(key, 2)
             model_state |= queue.start(key_memory, params, batch_stats, z.shape[1])
         return params, model_state
 
     def loss(params, model_state, key, views, index=None, features=False):
-        del key, index  # nothing here is drawn
+        del key, index  # SimCLR draws nothing and remembers no image
         options = {"memory": memory, "momentum": momentum}
-        if refused := problem(len(views[0]), microbatch, **options):
-            raise ValueError(" ".join(refused))
+        if wrong := problem(len(views[0]), microbatch, **options):
+            raise ValueError(": ".join(wrong))
 
         def encode(params, batch_stats):
             apply = partial(network.train, params)
@@ -101,7 +101,7 @@ def _check_options(temperature: float, memory: int, momentum: float) -> None:
 def _nt_xent(
     z_a: jax.Array, z_b: jax.Array, temperature: float, negatives: jax.Array | None
 ) -> jax.Array:
-    """The mean loss [], by blocks where the matrix of similarities would be large."""
+    """The mean loss [], in blocks if the matrix of similarities would be large."""
     anchors = 2 * len(z_a)
     others = anchors + (0 if negatives is None else len(negatives))
     return losses.nt_xent(
@@ -120,7 +120,7 @@ def problem(
     if not memory:
         if momentum == _MOMENTUM:
             return None
-        return "method.momentum", "only a memory has one; set method.memory too"
+        return "method.momentum", "is used with a memory only; set method.memory too"
     return _memory.check_queue(
         "method.memory",
         memory,

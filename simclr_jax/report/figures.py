@@ -1,7 +1,7 @@
-"""Plots of the report, by matplotlib: plain numbers in, inline SVG out.
+"""The report's plots, by matplotlib: plain numbers in, inline SVG out.
 
-Text and axes are drawn in the colour of the page's text and the background is left
-out, so that a figure follows the page from light to dark.
+Text and axes take the colour of the page's text, and the background is transparent, so
+a figure suits a light and a dark page alike.
 """
 
 import io
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
 
-_TEXT = "#010203"  # stands for the page's colour of text
+_TEXT = "#010203"  # stands for the page's text colour
 # Legible on white and on black, and told apart by the colour-blind (Okabe and Ito,
 # 2008, without the black and the yellow).
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
@@ -59,14 +59,14 @@ def curve(name: str, title: str, points: Points) -> str:
         axis.set_title(f"{title}: {points[-1][1]:.4g}")
         axis.set_xlabel("epoch")
         if min(y for _, y in points) == max(y for _, y in points):
-            axis.set_ylim(0, 2 * points[0][1] or 1)  # not a zoom into nothing
+            axis.set_ylim(0, 2 * points[0][1] or 1)  # a constant: do not zoom in on it
         return _svg(figure, name)
 
 
 def accuracies(
     name: str, series: Mapping[str, Points], levels: Mapping[str, float]
 ) -> str:
-    """Accuracies over the epochs, with horizontal lines for those of other runs.
+    """Accuracies over the epochs, with horizontal lines to compare them with.
 
     Args:
       name: as for `curve`.
@@ -122,7 +122,7 @@ def intervals(
     title: str,
     rows: Sequence[tuple[str, Sequence[float], float | None, float]],
 ) -> str:
-    """A point with its interval for every row, from top to bottom, about a line at 0.
+    """A point with its interval for every row, from top to bottom, and a line at 0.
 
     Args:
       name: as for `curve`.
@@ -149,7 +149,7 @@ def intervals(
 def bands(
     name: str, x_label: str, series: Mapping[str, Sequence[tuple[float, float, float]]]
 ) -> str:
-    """Accuracy over a quantity that doubles, a line with error bars for each series.
+    """Accuracy over a quantity on a log axis: a line with error bars per series.
 
     Args:
       name: as for `curve`.
@@ -180,7 +180,7 @@ def heat_map(
 
     Args:
       name: as for `curve`.
-      names: of rows and columns alike.
+      names: the labels of the rows, and of the columns as well.
       values: (row, column) -> number in percent, None where there is none yet.
     """
     grid = np.array([[values.get((a, b)) for b in names] for a in names], float)
@@ -219,15 +219,15 @@ def _svg(figure: Figure, name: str) -> str:
     svg = picture.getvalue()
     svg = svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    # Several on one page: without its name an id would belong to the first of them.
+    # A page has several figures: the name keeps their ids apart.
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    # Sized by the page, so that a phone shows all of it.
+    # Without a size of its own, so that it fits a phone's page too.
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     return re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
 
 
 def standalone(svg: str) -> str:
-    """A picture of a page as a file of its own: black on white, of its natural size."""
+    """A page's plot as a file of its own: black on white, in its natural size."""
     box = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)
     assert box is not None
     root = (

@@ -1,8 +1,7 @@
 """The report's images as arrays: neighbours, t-SNE maps and augmented views.
 
-The run's seed alone decides which images are shown; their results have no say. The
-workdir keeps the embeddings' neighbours and the maps, so that writing the report again
-computes neither.
+The run's seed chooses the images that are shown, whatever their results. The workdir
+keeps the neighbours and the maps, so that writing the report again computes neither.
 """
 
 import zipfile
@@ -21,7 +20,7 @@ from simclr_jax.experiment.experiment import Experiment
 
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2
-_FEWEST_MAPPED = 10  # below, t-SNE has nothing to arrange
+_FEWEST_MAPPED = 10  # t-SNE has nothing to arrange with fewer
 _READ_BATCH = 256  # images decoded at a time
 
 
@@ -34,16 +33,16 @@ class Gallery(NamedTuple):
     neighbours: np.ndarray  # int [Q, K]: training images, nearest first
     similarities: np.ndarray  # float [Q, K]: cosines
     mapped: np.ndarray  # int [M]: test images; M is 0 where there are too few
-    pretrained: np.ndarray  # float [M, 2]: where t-SNE puts them, by this encoder
-    random_init: np.ndarray  # float [M, 2]: and by the same one untrained
+    pretrained: np.ndarray  # float [M, 2]: their t-SNE by this encoder
+    random_init: np.ndarray  # float [M, 2]: and by the untrained one
 
 
 def load(experiment: Experiment) -> Gallery:
     """The gallery of the newest encoder; computed unless the workdir has it."""
     path = experiment.workdir.path / "stages" / "report" / "gallery.npz"
-    kept = _read(path)
-    if kept is not None and kept.step == experiment.pretrained[0]:
-        return kept
+    stored = _read(path)
+    if stored is not None and stored.step == experiment.pretrained[0]:
+        return stored
     gallery = _compute(experiment)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **gallery._asdict())
@@ -69,7 +68,7 @@ def _compute(experiment: Experiment) -> Gallery:
     bank = np.sort(rng.permutation(train.num_examples)[:_BANK])
     h = _embedded(experiment, pretrained, test, queries)
     bank_h = _embedded(experiment, pretrained, train, bank)
-    # Where the test images are the training images, none is its own neighbour.
+    # If the two splits are one, no image may be its own neighbour.
     one_split = config.data.test_split == config.data.train_split
     same = queries[:, None] == bank if one_split else None
     similarities, rows = nearest(h, bank_h, k=_NEIGHBOURS, same=same)
@@ -107,9 +106,9 @@ def _in_order(
     source: data.Source,
     positions: np.ndarray,
 ) -> np.ndarray:
-    """`read`'s rows for the images at `positions`, in any order and repeated.
+    """`read`'s rows for the images at `positions`, in any order and with repetitions.
 
-    A streamed source gives each image once and by increasing position only.
+    A streamed source gives each image once, and only by increasing position.
     """
     increasing, rows = np.unique(positions, return_inverse=True)
     return read(source.subset(increasing))[rows]
@@ -134,7 +133,7 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 def images(source: data.Source, positions: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W, C] of a split, in the order of `positions` [N]."""
+    """A split's images at `positions` [N], in that order: uint8 [N, H, W, C]."""
 
     def pixels(subset: data.Source) -> np.ndarray:
         batches = subset.ordered(min(_READ_BATCH, subset.num_examples))

@@ -1,6 +1,6 @@
 """The building blocks of a report page, for a run's report and for a sweep's.
 
-Text goes in as it is and comes out escaped, except where an argument says HTML.
+Arguments are text, which is escaped here, except where a docstring says HTML.
 """
 
 import importlib.resources
@@ -88,10 +88,9 @@ def provenance(
 
     Args:
       facts: names and their values.
-      versions: of Python and of the packages, by name.
-      title: what `recipe` is.
-      recipe: fields by path, folded away until the reader opens them; a field that is
-        None is left out.
+      versions: those of Python and of the packages, by name.
+      title: the heading under which `recipe` is folded away.
+      recipe: fields by path; a field that is None is left out.
     """
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     fields = "\n".join(

@@ -18,15 +18,15 @@ from simclr_jax.report.gallery import Gallery
 from simclr_jax.report.html import paragraphs, section
 
 _QUERIES = 12  # test images whose neighbours are shown
-_WORST = 4  # and those with the most neighbours of another class
-_MOST_NAMED = 20  # classes a legend can hold
+_WORST = 4  # then the test images with the most neighbours of another class
+_MOST_NAMED = 20  # the legend holds at most so many classes
 _THUMBNAIL = 64  # pixels; larger images are shrunk, smaller ones kept as they are
 
 
 def of_encoder(experiment: Experiment) -> list[str]:
     """Sections on how the newest pretrained encoder arranges the test images.
 
-    An empty list if there is no checkpoint of pretraining.
+    The list is empty if pretraining has no checkpoint.
     """
     folder = pretraining_folder(experiment.config, experiment.workdir.path)
     if not checkpoint.steps(folder):
@@ -48,7 +48,7 @@ def views(experiment: Experiment) -> str:
         blocks.append(f'<div class="views">{tag(original, "original")}{columns}</div>')
     text = (
         "What pretraining sees: an image as it is stored, then eight pairs of views of "
-        "it, the first view above the second. The class should be there in each."
+        "it, the first view above the second. Each view should still show the class."
     )
     return section("Views", paragraphs([text]) + "".join(blocks))
 
@@ -71,9 +71,9 @@ def _neighbours(experiment: Experiment, shown: Gallery) -> str:
     )
     if labelled.any():
         text += (
-            f" Of these neighbours {right[:count].sum()} of {labelled[:count].sum()} "
-            "have the class of their image; of those of "
-            f"{len(shown.queries):,} test images "
+            f" {right[:count].sum()} of these {labelled[:count].sum()} neighbours have "
+            "the class of their image. For "
+            f"{len(shown.queries):,} test images the share is "
             f"{100 * right.sum() / labelled.sum():.1f} %."
         )
     marks = np.where(labelled, np.where(right, "right", "wrong"), "")
@@ -82,7 +82,7 @@ def _neighbours(experiment: Experiment, shown: Gallery) -> str:
     worst = np.argsort(-mistakes, kind="stable")[:_WORST]
     worst = [int(i) for i in worst if mistakes[i]]
     if worst:
-        text = "And, selected for it, those with the most neighbours of another class:"
+        text = "Selected: the test images with the most neighbours of another class."
         body += paragraphs([text]) + _rows(experiment, shown, worst, marks)
     return section("Nearest neighbours", body)
 
@@ -93,7 +93,7 @@ def _rows(
     """The queries `chosen` and their neighbours.
 
     Args:
-      marks: [Q, K] of all neighbours: "right", "wrong", or "" without a label.
+      marks: [Q, K], one for each neighbour: "right", "wrong", or "" without a label.
     """
     train, test = experiment.images.train, experiment.images.test
     rows = list(chosen)
@@ -149,8 +149,8 @@ def _map(experiment: Experiment, shown: Gallery) -> str:
     text = (
         f"t-SNE of h, {_of(len(shown.mapped), test.num_examples)} test images"
         + (", coloured by class" if names else "")
-        + ". Point at one, or tap it, to see the image. Distances between far groups "
-        "mean little."
+        + ". Point at a mark, or tap it, to see its image. Distances between groups "
+        "that are far apart mean little."
     )
     body = paragraphs([text]) + _legend(names, colours)
     body += f'<div class="maps">{drawn}</div>' + _tooltip(test, shown.mapped)

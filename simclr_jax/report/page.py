@@ -1,4 +1,4 @@
-"""report.html: the results, the curves, the images, and what was run on what.
+"""A run's report.html: results, curves, images, and what was run on which device.
 
 Every number comes from results.json or metrics.jsonl; the images come from the data
 and the newest checkpoint (`images.py`). A section with nothing to show is left out. The
@@ -85,11 +85,11 @@ def _accuracy(fraction: float | None, source: str) -> str:
 
 
 def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
-    """Pretraining over its epochs."""
+    """The curves of pretraining over its epochs."""
     lines = [line for line in metrics if line["stage"] == "pretrain"]
 
     def points(name: str) -> list[tuple[float, float]]:
-        """What there is of it; a value that was not finite is null on record."""
+        """The recorded values; one that was not finite is recorded as null."""
         return [(x["epoch"], x[name]) for x in lines if x.get(name) is not None]
 
     series = {"kNN": points("knn_top1"), "probe": points("probe_top1")}

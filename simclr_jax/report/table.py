@@ -1,4 +1,4 @@
-"""The rows of a results table, for the report's page, and as text for the terminal."""
+"""The results table: its rows for the report's page, and as text for the terminal."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it stands under the result that it puts in proportion."""
+        """Whether it is the baseline of the result that it stands under."""
         return self.label.startswith(" ")
 
 
@@ -38,8 +38,8 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
             if isinstance(value, dict):
                 top1, top3 = value["top1"], value.get("top3")
             where = f"{stage}.{place}".rstrip(".")
-            theirs = published.get(where.replace(".", " "))
-            table.append(Row(label + of_step, top1, top3, where, theirs))
+            figures = published.get(where.replace(".", " "))
+            table.append(Row(label + of_step, top1, top3, where, figures))
     return table
 
 
@@ -93,7 +93,7 @@ ROWS: dict[str, Callable[[dict[str, Any], Config], Rows]] = {
 
 
 def _of_step(results: dict[str, Any], stage: str, config: Config) -> str:
-    """Marks what an earlier step of pretraining gave, and was not run again since."""
+    """Marks a result of an earlier pretraining step that was not run again since."""
     if not of_own_pretraining(stage, config):
         return ""
     newest, step = results.get("pretrain", {}).get("step"), results[stage]["step"]

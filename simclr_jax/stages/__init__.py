@@ -1,1 +1,1 @@
-"""Each stage brings a loss to the loop, or reads what was trained."""
+"""The stages: each trains something, or evaluates or shows what was trained."""

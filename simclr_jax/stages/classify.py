@@ -1,7 +1,7 @@
-"""A network with a classifier on top: trained by a stage, scored on the test split.
+"""Trains a network with a classifier on top and scores it on the test split.
 
-Shared by fine-tuning, the supervised network and distillation. BatchNorm normalises by
-the batch while training and by its running statistics in evaluation.
+Fine-tuning, the supervised network and distillation share this code. BatchNorm
+normalises by the batch while training and by its running statistics in evaluation.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from simclr_jax.stages.fit import Training, fit
 
 
 class Start(NamedTuple):
-    """What the training of a classifier starts from.
+    """Where the training of a classifier starts.
 
     Attributes:
-      variables: a method's `(params, model_state)`, whose encoder and projector the
-        network keeps.
-      meta: what its checkpoints say of it; see `Training`.
+      variables: a method's `(params, model_state)`, from which the network takes
+        encoder and projector.
+      meta: stored with its checkpoints; see `Training`.
       lr: replaces the section's learning rate.
     """
 
@@ -32,11 +32,11 @@ class Start(NamedTuple):
 def train(
     experiment: Experiment, network: ClassifierNetwork, training: Training
 ) -> dict[str, float]:
-    """Trains one variant of a stage, or goes on with it; returns its accuracies.
+    """Trains or continues one variant of a stage; returns its accuracies.
 
     Args:
-      training: with a method's `(params, model_state)` as `init_args`, from which the
-        network takes its start.
+      training: its `init_args` are a method's `(params, model_state)`, from which the
+        network starts.
     """
     size = experiment.config[training.section or training.stage].augment.size
 
@@ -69,6 +69,4 @@ def score(
         lambda batch: predict(params, model_state, batch),
         experiment.ordered(experiment.images.test),
     )
-    labels = experiment.images.test.labels
-    known = labels >= 0
-    return evaluation.accuracies(outputs["logits"][known], labels[known])
+    return evaluation.accuracies(outputs["logits"], experiment.images.test.labels)

@@ -1,8 +1,8 @@
 """Stage `distill`: a fine-tuned teacher labels images for a student of any size.
 
-SimCLRv2's third step (arXiv 2006.10029, section 2, equations 2 and 3). The student sees
-the teacher's class probabilities on the pretraining images and, with
-`distill.label_weight`, the labels that fine-tuning has. Both see the same crop; the
+SimCLRv2's third step (arXiv 2006.10029, section 2, equations 2 and 3). The student
+learns the teacher's class probabilities on the pretraining images and, with
+`distill.label_weight`, the labels that fine-tuning uses. Both see the same crop; the
 teacher normalises by its running statistics and gets no gradient.
 """
 
@@ -29,7 +29,7 @@ from simclr_jax.training import LossFn
 
 
 class Teacher(NamedTuple):
-    """A classifier from a checkpoint, and where it came from."""
+    """A classifier restored from a checkpoint."""
 
     network: ClassifierNetwork
     variables: tuple[Any, Any]  # params, model_state
@@ -46,11 +46,11 @@ def make_loss(
     temperature: float,
     label_weight: float,
 ) -> LossFn:
-    """`(1 - w) distillation + w cross-entropy`, w being `label_weight` (equation 3).
+    """`(1 - w) distillation + w cross-entropy` with w = `label_weight` (equation 3).
 
-    A batch has "unlabelled" images, the teacher's variables as "teacher" and, where w
-    is above 0, "labelled" images, which the student normalises together with the
-    others. Metrics: `agreement`, the share of unlabelled images that both give the
+    A batch has "unlabelled" images, the teacher's variables as "teacher" and, if w is
+    above 0, "labelled" images. The student's BatchNorm normalises both kinds together.
+    Metrics: `agreement`, the share of unlabelled images to which both networks give the
     same class, and `distillation`, the first term.
     """
 
@@ -86,7 +86,7 @@ def make_loss(
 
 
 def distill(experiment: Experiment) -> dict[str, Any]:
-    """The student taught, beside its teacher and beside itself on the labels alone."""
+    """Teaches the student; compares it with its teacher and with training on labels."""
     config = experiment.config.distill
     teacher = _teacher(experiment)
     encoder = build.student_fields(experiment.config)
@@ -96,7 +96,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         Network(student_encoder, Projector(layers=0)), 0, classes
     )
     size, source = config.augment.size, experiment.images.unlabelled
-    # The student is an encoder and a classifier on h.
+    # The student is an encoder with a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
     meta = {"encoder": encoder, "projector": projector}
     training = Training(
@@ -130,11 +130,11 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         experiment.images.labelled("finetune"),
         section="finetune",
     )
-    theirs = classify.score(experiment, teacher.network, *teacher.variables, size)
+    scores = classify.score(experiment, teacher.network, *teacher.variables, size)
     return {
         "student": taught,
         "random_init": alone,
-        "teacher": theirs,
+        "teacher": scores,
         "label_fraction": experiment.images.label_fraction("finetune"),
         "step": teacher.source_step,
         "teacher_step": teacher.step,
@@ -142,7 +142,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
 
 
 def _teacher(experiment: Experiment) -> Teacher:
-    """The newest checkpoint of `distill.teacher_stage`, as the network it says."""
+    """The network of the newest checkpoint of `distill.teacher_stage`."""
     folder = teacher_folder(experiment.config, experiment.workdir.path)
     restored = checkpoint.restore(folder, {"params": None, "model_state": None})
     if restored is None:
@@ -170,7 +170,7 @@ def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, 
 
 
 def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:
-    """Unlabelled and labelled images turn by turn, with the teacher's weights."""
+    """Batches of unlabelled and labelled images, with the teacher's weights."""
     config = experiment.config.distill
 
     def batches(done: int) -> Iterator[dict[str, Any]]:

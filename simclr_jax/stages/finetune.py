@@ -1,8 +1,8 @@
-"""Stage `finetune`: the whole network trained on labels.
+"""Stage `finetune`: trains the whole network on labels.
 
-Fine-tuning starts from the pretrained encoder and from the same encoder at its
-random initialisation, on the same labels, in the same order, with the same draws of
-augmentation. BatchNorm normalises by the batch while training and by its running
+It trains two networks, one from the pretrained encoder and one from the same encoder at
+random initialisation. Both see the same labels in the same order with the same
+augmentation draws. BatchNorm normalises by the batch while training and by its running
 statistics in evaluation.
 """
 
@@ -36,7 +36,7 @@ def make_loss(
 
 
 def finetune(experiment: Experiment) -> dict[str, Any]:
-    """On a part of the labels: pretrained against trained from scratch."""
+    """Fine-tunes the pretrained network and, for comparison, trains it from scratch."""
     config, images = experiment.config.finetune, experiment.images
     step, params, model_state = experiment.pretrained
     source = images.labelled("finetune")
@@ -71,10 +71,11 @@ def train_on_labels(
     *,
     section: str = "",
 ) -> dict[str, float]:
-    """Cross-entropy on every image of `source`; returns the accuracies.
+    """Trains with cross-entropy on all images of `source`; returns the accuracies.
 
     Args:
-      section: of the recipe, with epochs, optimizer, augmentation; "": the stage's.
+      section: the recipe's section with epochs, optimizer and augmentation; "": the
+        stage's own.
     """
     fields = experiment.config[section or stage]
     training = Training(

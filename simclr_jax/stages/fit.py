@@ -1,4 +1,4 @@
-"""Trains one variant of a stage: what all stages share around the training loop.
+"""Trains one variant of a stage: the code around the loop that all stages share.
 
 A stage describes its training in a `Training`; `fit` derives the rest from the run.
 """
@@ -28,25 +28,27 @@ _ITEMS = ("params", "model_state", "opt_state")
 
 
 class Training(NamedTuple):
-    """What differs between one training and another.
+    """What differs between two trainings.
 
     Attributes:
-      stage, variant: where its checkpoints and metrics go; a stage's only training has
-        the variant "".
+      stage, variant: where its checkpoints and metrics go. The variant is "" if the
+        stage has only one training.
       loss_fn: see `make_step`.
-      batches: `step -> iterator` of what loss_fn takes, after that many steps.
+      batches: `step -> iterator` of the batches that follow that many steps.
       num_examples: images in an epoch.
-      meta: stored with every checkpoint. A variant that came from another
-        "source_step" of pretraining, or "teacher_step", is begun anew.
-      section: of the recipe, with epochs, batch size and optimizer; "": the stage's.
+      meta: stored with every checkpoint. A variant with another "source_step" (of
+        pretraining) or "teacher_step" starts anew.
+      section: the recipe's section with epochs, batch size and optimizer; "": the
+        stage's own.
       lr: replaces the section's learning rate.
-      init: `(*init_args) -> (params, model_state)`, jitted; the default returns
-        init_args, which are then the two.
+      init: `(*init_args) -> (params, model_state)`; it is jitted. The default returns
+        its arguments, so init_args are then the two.
       init_args: arrays.
       update: `(params, model_state, progress []) -> model_state`, after each step;
-        progress runs to 1.
+        progress goes from 0 to 1.
       evaluate: `state -> scores`, recorded every `evaluate_every_epochs` (0: never).
-      watch: sees each recorded step's values; what it says is shown as a warning.
+      watch: gets the values of each recorded step; a text that it returns is shown as a
+        warning.
     """
 
     stage: str
@@ -69,10 +71,10 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     """Trains one variant of a stage: from its newest checkpoint, or from `init`.
 
     Returns:
-      `(state, seconds)`: seconds of training, earlier runs of it included.
+      `(state, seconds)`: seconds of training, including earlier runs of this workdir.
     """
     stage, variant, workdir = training.stage, training.variant, experiment.workdir
-    if not STAGES[stage].makes:  # what makes the encoder comes from nothing
+    if not STAGES[stage].makes:  # pretraining starts from no checkpoint
         experiment.forget_if_stale(stage, variant, training.meta)
     section = training.section or stage
     plan, total = experiment.plan(section, training.num_examples)
@@ -80,8 +82,8 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     plan = plan._replace(evaluate_every=evaluate_every)
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
 
-    # Copies: an output that is merely an input would be the caller's own buffer,
-    # and the first step donates it.
+    # Copies, because the first step donates its state. Without them an output that is
+    # just an input would be the caller's own buffer.
     @jax.jit
     def start_from(*args: Any) -> TrainState:
         params, model_state = jax.tree.map(jnp.copy, training.init(*args))
@@ -98,7 +100,7 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
         plan.steps_per_epoch,
         plan.batch_size,
         seconds,
-        # Done already, but for an evaluation that a signal may have cut short.
+        # All steps are done; only an evaluation that a signal cut short may be left.
         silent=start >= plan.last_step,
     )
 
@@ -126,7 +128,7 @@ def _hooks(
     steps_per_epoch: int,
     schedule: Callable[[Any], Any],
 ) -> Hooks:
-    """Records in metrics.jsonl, saves checkpoints, and evaluates."""
+    """Hooks that record in metrics.jsonl, save checkpoints, and evaluate."""
     stage, variant, workdir = training.stage, training.variant, experiment.workdir
     evaluate_state = training.evaluate
 
@@ -137,7 +139,7 @@ def _hooks(
             progress.warn(f"step {step}: {warning}")
 
     def save(state: TrainState) -> None:
-        jax.block_until_ready(state.step)  # the step's time is not the pause's
+        jax.block_until_ready(state.step)  # the pause must not count the step's time
         with progress.paused("saving"):
             counters = {"step": state.step, "skipped": state.skipped}
             items = {name: getattr(state, name) for name in _ITEMS}
@@ -154,7 +156,7 @@ def _hooks(
         scores = evaluate_state(state)
         workdir.record(stage, variant, step, epoch=step / steps_per_epoch, **scores)
 
-    on_record = {  # an evaluation has no loss
+    on_record = {  # evaluations: lines without a loss
         line["step"]
         for line in workdir.metrics()
         if (line["stage"], line["variant"]) == (stage, variant) and "loss" not in line
@@ -182,7 +184,7 @@ def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
 
 
 def fit_quietly(experiment: Experiment, training: Training) -> Any:
-    """Trains from `init` to the end, records and saves nothing; returns params."""
+    """Trains from `init` to the end; records and saves nothing. Returns the params."""
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)

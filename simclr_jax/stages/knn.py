@@ -1,8 +1,7 @@
-"""Stage `knn`: what frozen features are worth to a vote of the nearest neighbours."""
+"""Stage `knn`: classifies frozen features by a vote of the nearest neighbours."""
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from simclr_jax import evaluation
@@ -11,7 +10,7 @@ from simclr_jax.stages.linear import Features
 
 
 def knn(experiment: Experiment) -> dict[str, Any]:
-    """The test images' nearest labelled training images, by h."""
+    """Classifies the test images by their nearest labelled training images, in h."""
     step, params, model_state = experiment.pretrained
     bank = experiment.features(params, model_state, experiment.images.train, ("h",))
     test = experiment.features(params, model_state, experiment.images.test, ("h",))
@@ -19,15 +18,14 @@ def knn(experiment: Experiment) -> dict[str, Any]:
 
 
 def accuracy(experiment: Experiment, bank: Features, test: Features) -> float:
-    """The share of labelled queries whose class the labelled bank gives, by h."""
+    """The share of labelled test images that the labelled bank classifies rightly."""
     (features, labels), (queries, expected) = bank, test
-    known = labels >= 0
-    found = evaluation.knn(
-        jnp.asarray(queries["h"]),
-        jnp.asarray(features["h"][known]),
-        jnp.asarray(labels[known]),
+    classes = evaluation.knn(
+        queries["h"],
+        features["h"],
+        labels,
         k=experiment.config.knn.k,
         temperature=experiment.config.knn.temperature,
         num_classes=experiment.images.train.num_classes,
     )
-    return float((np.asarray(found) == expected)[expected >= 0].mean())
+    return float((np.asarray(classes) == expected)[expected >= 0].mean())

@@ -1,8 +1,8 @@
 """A linear classifier on each level of frozen features, all trained in one step.
 
-A multinomial logistic regression on features that are standardised by the training
-images. Each level (h, head_1, ..., z) has its own classifier, whose gradient no other
-level sees, so that one run compares the levels under one protocol.
+It is a multinomial logistic regression on features that are standardised by the
+training images. Each level (h, head_1, ..., z) has its own classifier, which no other
+level's gradient reaches, so that one run compares the levels under one protocol.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ Features = tuple[dict[str, np.ndarray], np.ndarray]
 
 
 def loss_fn(params, model_state, key, batch):
-    """Sum over levels of the mean cross-entropy: no level's gradient sees another's."""
+    """Sum over levels of the mean cross-entropy; the levels share no parameters."""
     del key
     losses = {
         level: optax.softmax_cross_entropy_with_integer_labels(
@@ -37,12 +37,12 @@ def _logits(params: dict[str, jax.Array], features: jax.Array) -> jax.Array:
 
 
 class LinearProbe:
-    """Features ready to be probed.
+    """The linear classifiers of all levels, with their data.
 
     Args:
-      train: what the classifiers learn from and are standardised by; every image has a
-        label.
-      test: what they are scored on; images labelled -1 don't count.
+      train: the features to train on, by which `test` is standardised too; every image
+        has a label.
+      test: the features to score; images labelled -1 don't count.
       num_classes: C.
 
     Attributes:
@@ -73,7 +73,7 @@ class LinearProbe:
     def batches(
         self, batch_size: int, *, seed: tuple[int, ...], start: int
     ) -> Iterator[dict[str, Any]]:
-        """Endless batches from step `start` on, to be gathered by `data.take`."""
+        """Endless batches from step `start` on, which `data.take` gathers."""
         dataset = {k: jnp.asarray(v) for k, v in self._train.items()}
         dataset["label"] = jnp.asarray(self._labels)
         indices = data.shuffled(self.num_examples, batch_size, seed=seed, start=start)
@@ -81,9 +81,8 @@ class LinearProbe:
 
     def scores(self, params: Any) -> dict[str, dict[str, float]]:
         """Each level's top-k accuracies on the test images."""
-        known = self._test_labels >= 0
         logits = {k: _logits(params[k], jnp.asarray(x)) for k, x in self._test.items()}
         return {
-            level: evaluation.accuracies(np.asarray(x)[known], self._test_labels[known])
+            level: evaluation.accuracies(x, self._test_labels)
             for level, x in logits.items()
         }

@@ -24,15 +24,15 @@ def make_loss(
 ) -> LossFn:
     """The pretraining loss of a batch of uint8 images.
 
-    With `num_classes`, params["online_probe"] is a linear classifier trained along on
-    h. Its input carries no gradient, so labels never reach the encoder: the
-    encoder's gradient is the same whatever they are. Images labelled -1 don't count.
+    With `num_classes`, a linear classifier on h, params["online_probe"], is trained at
+    the same time. No gradient flows from it into h, so the labels do not affect the
+    encoder. Images labelled -1 don't count.
     """
 
     def loss_fn(params, model_state, key, batch):
         key_views, key_method = jax.random.split(key)
         pair = augment.two_views(key_views, batch["image"], views=views, size=size)
-        # Asked for only where it is used: a method may do without (`check_method`).
+        # Only if needed: a method may lack this argument (`check_method`).
         extra = {"features": True} if num_classes else {}
         loss, (model_state, metrics) = method.loss(
             params, model_state, key_method, pair, batch["index"], **extra
@@ -61,10 +61,10 @@ def _online_probe(params: Any, h: jax.Array, labels: jax.Array):
 
 
 def collapse_watch(threshold: float) -> Callable[[dict[str, float]], str | None]:
-    """Says so when `embedding_std` falls under `threshold`; again if it recovers first.
+    """Warns when `embedding_std` falls below `threshold`, and each time it does again.
 
-    Embeddings that are all one point have a loss that methods without negatives like
-    (BYOL), and features that are worth nothing.
+    Embeddings that are all one point minimise the loss of a method without negatives
+    (BYOL), but are useless as features.
     """
     below = False
 
@@ -88,12 +88,12 @@ def _trains_probe(experiment: Experiment) -> bool:
 
 
 def check_method(experiment: Experiment) -> None:
-    """Raises RequestError if a method from a file lacks what the recipe asks it for."""
+    """Raises RequestError if a method in a file lacks what the recipe needs."""
     name = experiment.config.method.name
     parameters = inspect.signature(experiment.method.loss).parameters
     if _trains_probe(experiment) and "features" not in parameters:
         raise RequestError(
-            f"config.probe.online: the loss of {name} takes no `features`; set False"
+            f"config.probe.online: the loss of {name} takes no `features`; set it False"
         )
     if experiment.config.probe.target:
         _, model_state = jax.eval_shape(experiment.init)
@@ -102,7 +102,7 @@ def check_method(experiment: Experiment) -> None:
 
 
 def pretrain(experiment: Experiment) -> dict[str, Any]:
-    """Runs or continues pretraining; returns results.json's `pretrain`."""
+    """Runs or continues pretraining; returns its entry in results.json."""
     config, source = experiment.config, experiment.images.unlabelled
     method = experiment.method
     online = _trains_probe(experiment)

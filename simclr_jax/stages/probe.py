@@ -1,6 +1,6 @@
-"""Stage `probe`: what frozen features are worth to a linear classifier.
+"""Stage `probe`: trains a linear classifier on frozen features.
 
-The features of the labelled images are computed once, in inference mode; then
+It computes the features of the labelled images once, in inference mode. Then
 `linear.py` trains the classifiers of all levels together.
 """
 
@@ -13,10 +13,10 @@ from simclr_jax.stages.linear import Features, LinearProbe, loss_fn
 
 
 def probe(experiment: Experiment) -> dict[str, Any]:
-    """Probes the pretrained network, the same at its random initialisation and, where
-    the recipe asks for it, the target network.
+    """Probes the pretrained network, the same at random initialisation and, with
+    `config.probe.target`, the target network.
 
-    The scores are of `config.probe.features`; `layers` has those of all levels.
+    The scores are those of level `config.probe.features`; `layers` has all levels.
     """
     level = experiment.config.probe.features
     step, params, model_state = experiment.pretrained
@@ -50,7 +50,7 @@ def _probe(experiment: Experiment, variant: str, step: int, params, model_state)
 def training(
     experiment: Experiment, linear: LinearProbe, variant: str, meta: dict[str, Any]
 ) -> Training:
-    """How the recipe trains the classifiers."""
+    """The training of the classifiers that the recipe describes."""
     return Training(
         "probe",
         variant,
@@ -67,7 +67,7 @@ def training(
 
 
 def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, float]:
-    """kNN and probe on h in the middle of pretraining; leaves nothing on disk."""
+    """kNN and probe on h during pretraining; writes nothing to disk."""
     images = experiment.images
     bank = experiment.features(params, model_state, images.train, ("h",))
     test = experiment.features(params, model_state, images.test, ("h",))

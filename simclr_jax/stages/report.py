@@ -1,4 +1,4 @@
-"""Stage `report`: report.html of what there is. It leaves no result of its own."""
+"""Stage `report`: writes report.html from the results so far. It adds no result."""
 
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.report import page

@@ -17,10 +17,11 @@ from simclr_jax.stages import pretrain
 
 
 def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
-    """What runs a stage: the function of its name in `simclr_jax/stages/STAGE.py`.
+    """The function that runs a stage: the one of its name in `stages/STAGE.py`.
 
-    It returns the stage's entry in results.json, with the pretraining `step` it used if
-    it needs an encoder; None if the stage's record says that it leaves no entry.
+    It returns the stage's entry in results.json, with the pretraining `step` that it
+    used if it needs an encoder. It returns None if the stage leaves no entry
+    (`Stage.records`).
     """
     return getattr(importlib.import_module(f"simclr_jax.stages.{stage}"), stage)
 
@@ -52,9 +53,9 @@ def run(config: Config, path: str) -> None:
 
 
 def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) -> None:
-    """Raises RequestError for what only the labels or the method itself can tell.
+    """Raises RequestError if the labels or the method do not fit the stages.
 
-    Before hours of work, and before anything is written.
+    It loads them to find out, before anything is computed or written.
     """
     config, images = experiment.config, experiment.images
     labelled = any(STAGES[stage].labels for stage in config.stages)
@@ -66,14 +67,14 @@ def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) ->
         images.require_labels()
         counts["supervised"] = int((images.train.labels >= 0).sum())
         counts["probe"] = len(images.labelled_indices("probe"))
-        # A list of names is read for those that have a use for it.
+        # Only stages that need a list of names read it.
         if set(config.stages) & having(labels="finetune"):
             counts["finetune"] = len(images.labelled_indices("finetune"))
     preflight.check_batches(config, counts)
 
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:
-    """Whether anything had to be computed."""
+    """Runs a stage unless its result holds; returns whether it computed anything."""
     check_stop()
     config, workdir = experiment.config, experiment.workdir
     if result_holds(experiment, stage):
@@ -86,7 +87,7 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
 
 
 def result_holds(experiment: Experiment, stage: str) -> bool:
-    """Whether results.json's entry is what running the stage again would give."""
+    """Whether running the stage again would give its entry in results.json."""
     config, workdir = experiment.config, experiment.workdir
     result = workdir.results().get(stage)
     origin = restore.origin(stage, config, workdir.path)

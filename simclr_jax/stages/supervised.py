@@ -1,6 +1,6 @@
-"""Stage `supervised`: the run's encoder trained from scratch on all labels.
+"""Stage `supervised`: trains the run's encoder from scratch on all labels.
 
-It is fine-tuning's second network (`finetune.py`) on every labelled image.
+The network is the one that `finetune.py` trains from scratch.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from simclr_jax.stages.finetune import train_on_labels
 
 
 def supervised(experiment: Experiment) -> dict[str, Any]:
-    """Trains or continues the network; returns results.json's `supervised`."""
+    """Trains or continues the network; returns its entry in results.json."""
     images = experiment.images
     source = images.train.subset(np.flatnonzero(images.train.labels >= 0))
     network = ClassifierNetwork(

@@ -1,11 +1,11 @@
-"""Pictures of a sweep's table, as the recipe's `sweep()` asks for them in "chart":
+"""A sweep's chart, as the entry "chart" of the recipe's `sweep()` describes it:
 
 {"kind": "lines", "x": "batch_size", "lines": "epochs"}
-    mean accuracy over a field, a line for each value of another one
+    mean accuracy over one field, with a line for each value of another
 {"kind": "grid", "down": ("projector.layers",), "across": ("epochs", "batch_size")}
-    the table again, with the values of fields as its margins
+    the table again, with the values of these fields as its margins
 {"kind": "heat", "cells": {"crop+blur": ("crop", "blur"), "crop": ("crop", "crop")}}
-    a symmetric heat map; each row's place is given, by the names of its margins
+    a symmetric heat map; "cells" gives each row its place, by two names of margins
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +20,7 @@ _TAKES = {"lines": ("x", "lines"), "grid": ("down", "across"), "heat": ("cells",
 
 
 class _Form(NamedTuple):
-    """What an entry of a chart must be: in words for its error, and as a test."""
+    """What an entry of a chart must be: in words, for the error, and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -56,7 +56,7 @@ def check(chart: Chart, rows: Iterable[str], fields: Iterable[str]) -> None:
     if takes is None or set(chart) != {"kind", *takes}:
         forms = "; ".join(f"{kind}: {', '.join(x)}" for kind, x in _TAKES.items())
         raise RequestError(
-            f"--sweep: chart {dict(chart)} has none of these forms: {forms}"
+            f"--sweep: chart {dict(chart)} matches none of these forms: {forms}"
         )
     for name in takes:
         form = _FORMS[name]
@@ -87,7 +87,7 @@ def _fields(chart: Chart) -> list[str]:
 def series(
     chart: Chart, table: Table, configs: Mapping[str, Config]
 ) -> dict[str, list[tuple[float, float, float]]]:
-    """For "lines": {label: [(x, mean, sd or 0)] by rising x}."""
+    """The curves of "lines": {label: [(x, mean, sd or 0)]}, in the order of x."""
     points: dict[str, list[tuple[float, float, float]]] = {}
     for line in table.lines:
         fields = dict(flatten(configs[line.row]))
@@ -101,7 +101,10 @@ def series(
 def cells(
     chart: Chart, table: Table
 ) -> tuple[list[str], dict[tuple[str, str], float | None]]:
-    """For "heat": `(names of the margins, {(one, other): mean})`, both orders."""
+    """The cells of "heat": `(names of the margins, {(one, other): mean})`.
+
+    Each pair of names is there in both orders.
+    """
     names: dict[str, None] = {}
     means: dict[tuple[str, str], float | None] = {}
     by_row = {line.row: line.mean for line in table.lines}
@@ -114,15 +117,15 @@ def cells(
 def grid(
     chart: Chart, table: Table, configs: Mapping[str, Config]
 ) -> tuple[list[str], list[str], dict[tuple[str, str], Line]]:
-    """For "grid": `(labels down, labels across, {(down, across): line})`."""
+    """The cells of "grid": `(labels down, labels across, {(down, across): line})`."""
     lines = {}
     for line in table.lines:
         fields = dict(flatten(configs[line.row]))
         place = tuple(
             ", ".join(
-                f"{name.rsplit('.', 1)[-1]} {fields[name]}" for name in chart[way]
+                f"{name.rsplit('.', 1)[-1]} {fields[name]}" for name in chart[side]
             )
-            for way in ("down", "across")
+            for side in ("down", "across")
         )
         lines[place] = line
     down = list(dict.fromkeys(place[0] for place in lines))
@@ -133,7 +136,7 @@ def grid(
 def grid_cells(
     chart: Chart, table: Table, configs: Mapping[str, Config]
 ) -> list[list[str]]:
-    """For "grid": the table by its margins as text, ours and published."""
+    """A "grid" as text: our figures, and the published ones in brackets."""
     down, across, lines = grid(chart, table, configs)
     text = [["top-1, %", *across]]
     for name in down:
@@ -142,7 +145,7 @@ def grid_cells(
 
 
 def markdown(chart: Chart, table: Table, configs: Mapping[str, Config]) -> str:
-    """The table by its margins for "grid"; nothing for the kinds drawn as pictures."""
+    """A "grid" in Markdown; "" for the kinds that are drawn as pictures."""
     if not chart or chart["kind"] != "grid":
         return ""
     head, *body = [
@@ -156,5 +159,5 @@ def _figures(line: Line | None) -> str:
     if line is None:
         return ""
     ours = "no run" if line.mean is None else f"{line.mean:.1f}"
-    theirs = "" if line.published is None else f" (published {line.published:.1f})"
-    return ours + theirs
+    published = "" if line.published is None else f" (published {line.published:.1f})"
+    return ours + published

@@ -1,4 +1,4 @@
-"""report.html of a sweep: its table, its pictures, and what was run on what."""
+"""A sweep's report.html: its table, its pictures, and what was run on which device."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from simclr_jax.report import figures, html
 from simclr_jax.report.html import section
 from simclr_jax.sweep import chart as sweep_chart
 from simclr_jax.sweep import table as sweep_table
-from simclr_jax.sweep.plan import Sweep
+from simclr_jax.sweep.recipe import Sweep
 from simclr_jax.sweep.table import Table
 
 
@@ -24,10 +24,10 @@ def page(
     """The whole page.
 
     Args:
-      configs: of each row.
+      configs: each row's config.
       records: results.json of every finished point.
       notes: sentences under the table.
-      drawn: `pictures`.
+      drawn: what `pictures` returned.
     """
     first = next(iter(configs.values()))
     runs = sum(len(line.scores) for line in table.lines)
@@ -49,13 +49,13 @@ def page(
 def pictures(
     sweep: Sweep, table: Table, configs: Mapping[str, Config]
 ) -> dict[str, str]:
-    """The page's plots as SVG by name: those that there is something to draw of."""
+    """The page's plots, as SVG by name; a plot without data is left out."""
     drawn = {"differences": _differences(table), "chart": _chart(sweep, table, configs)}
     return {name: svg for name, svg in drawn.items() if svg}
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> str:
-    """The first line is the head; the first cell of each other line is its name."""
+    """A table: its head, then lines that begin with their names."""
     head, *body = lines
     rows = [html.row(name, map(html.cell, cells)) for name, *cells in body]
     return f'<div class="wide">{html.results_table(head, rows)}</div>'
@@ -93,7 +93,7 @@ def _chart(sweep: Sweep, table: Table, configs: Mapping[str, Config]) -> str:
 
 
 def _numbers(sweep: Sweep, table: Table, configs: Mapping[str, Config]) -> str:
-    """A chart of numbers in rows and columns."""
+    """A "grid" chart, which is a table of its own."""
     if sweep.chart.get("kind") != "grid" or not any(x.scores for x in table.lines):
         return ""
     return _grid(sweep_chart.grid_cells(sweep.chart, table, configs))
@@ -122,7 +122,7 @@ def _provenance(records: Sequence[Mapping[str, Any]], config: Config) -> str:
     if seconds:
         facts["seconds of pretraining"] = f"{min(seconds):.0f} to {max(seconds):.0f}"
     recipe = dict(flatten(config))
-    del recipe["data.data_dir"]  # a place on one machine
+    del recipe["data.data_dir"]  # a path on one machine
     return html.provenance(
         facts, records[0]["versions"], "The recipe of the first row", recipe
     )

@@ -11,38 +11,39 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import workdir as workdir_lib
 from simclr_jax.sweep import chart as sweep_chart
 from simclr_jax.sweep import table as sweep_table
-from simclr_jax.sweep.plan import Point, Sweep
+from simclr_jax.sweep.plan import Point
+from simclr_jax.sweep.recipe import Sweep
 
-_MOST_NAMED = 12  # unfinished points that the table names
+_MOST_NAMED = 12  # the table names at most so many unfinished points
 
 
 def results(point: Point) -> dict[str, Any] | None:
-    """A finished point's results.json, else None.
+    """A point's results.json if the point is finished, else None.
 
-    Asks for nothing else of the folder: results.json is all that needs to be kept.
+    No other file is read, so results.json alone has to be kept.
     """
-    found = workdir_lib.results(point.path)
-    if not found:
+    record = workdir_lib.results(point.path)
+    if not record:
         return None
-    if not isinstance(found.get("config"), dict):
+    if not isinstance(record.get("config"), dict):
         raise RequestError(
-            f"--workdir: {point.path}/results.json does not say what was run; delete "
-            "it, and the sweep runs the point again"
+            f"--workdir: {point.path}/results.json has no config, so it does not "
+            "say what was run; delete it and the sweep runs the point again"
         )
-    same_recipe(found["config"], point.config, str(point.path))
-    newest = found.get("pretrain", {}).get("step")
+    same_recipe(record["config"], point.config, str(point.path))
+    newest = record.get("pretrain", {}).get("step")
     for stage in set(point.config.stages) & having(records=True):
         own = of_own_pretraining(stage, point.config)
         origin = {"step": newest} if own and newest is not None else {}
-        if not holds(found.get(stage), point.config.max_steps, origin):
+        if not holds(record.get(stage), point.config.max_steps, origin):
             return None
-    return found
+    return record
 
 
 def scores(
     sweep: Sweep, points: Sequence[Point]
 ) -> tuple[dict[str, dict[int, float]], list[dict[str, Any]]]:
-    """`({row: {seed: percent}}, their results)` of the points that are finished."""
+    """The finished points: `({row: {seed: percent}}, [results.json])`."""
     table: dict[str, dict[int, float]] = {row: {} for row in sweep.rows}
     records = []
     for point in points:
@@ -62,12 +63,12 @@ def scores(
 
 
 def collect(sweep: Sweep, points: Sequence[Point], workdir: str | os.PathLike) -> str:
-    """Writes table.md, table.csv, the pictures and report.html of what is finished.
+    """Writes table.md, table.csv, the pictures and report.html of the finished points.
 
     Returns:
       The text of table.md.
     """
-    # Here, because they load matplotlib: a wrong request is told without it.
+    # Here, because they load matplotlib, which a rejected request need not wait for.
     from simclr_jax.report import figures
     from simclr_jax.sweep import page as sweep_page
 

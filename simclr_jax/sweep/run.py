@@ -1,9 +1,9 @@
 """Many runs of one recipe, one table: `launch.py --sweep`.
 
-Each point (a row with a seed, see plan.py) is run by a launch.py of its own, so that
-one that fails, diverges or runs out of memory does not end the others. Its output goes
-to log.txt in its folder and from there to the terminal. A finished point is not run
-again; an interrupted one continues.
+Each point (one row with one seed, see plan.py) runs in a launch.py of its own, so that
+a point that fails, diverges or runs out of memory does not end the others. Its output
+goes to log.txt in its folder, and from there to the terminal. A finished point does not
+run again; an interrupted one continues.
 """
 
 import fcntl
@@ -20,17 +20,18 @@ from typing import BinaryIO
 from simclr_jax.config.command_line import Request
 from simclr_jax.errors import FailedError, RequestError
 from simclr_jax.signals import check_stop, stop_requested, stop_with
-from simclr_jax.sweep import plan
-from simclr_jax.sweep.plan import Point, Sweep
+from simclr_jax.sweep import plan, recipe
+from simclr_jax.sweep.plan import Point
+from simclr_jax.sweep.recipe import Sweep
 from simclr_jax.sweep.results import collect, results
 from simclr_jax.training.progress import duration
 
-# Tells a point's process which sweep it belongs to, and ends with.
+# Tells a point's process the id of the sweep's process; it ends when that one does.
 _PARENT = "SIMCLR_JAX_SWEEP_PID"
-# An earlier sweep that was killed takes its last step and saves: seconds.
+# Seconds for a point of a sweep that was killed to take its last step and save.
 _PATIENCE = 120.0
 _POLL = 0.2  # seconds between two looks at a point's process and its log
-_MOST_EXPLAINED = 3  # failed points whose last line the final error repeats
+_MOST_EXPLAINED = 3  # the final error explains no more failed points than this
 
 
 def run(
@@ -39,12 +40,12 @@ def run(
     """Runs every point that is not finished, then prints and writes the table.
 
     Args:
-      points: all of them, checked.
-      argv: the command line, which with `--index=i` runs one point.
+      points: all points of the sweep, checked.
+      argv: the command line; with `--index=i` added it runs one point.
 
     Raises:
-      FailedError: a point failed; the others have been run all the same.
-      StoppedError: a signal asked for it; the running point has saved its state.
+      FailedError: a point failed; the others have run all the same.
+      StoppedError: a signal asked to stop; the running point has saved its state.
     """
     waiting = [i for i, point in enumerate(points) if results(point) is None]
     _say(f"{len(points)} points, {len(points) - len(waiting)} of them finished")
@@ -73,10 +74,10 @@ def run(
 
 
 def run_one(points: Sequence[Point], index: int) -> None:
-    """Runs a point in this process, unless its results are there already."""
+    """Runs one point in this process, unless it is finished."""
     point, parent = points[index], os.environ.get(_PARENT)
     name = f"point {index} of 0 to {len(points) - 1}: {point}"
-    if results(point) is not None:  # its checkpoints need not be
+    if results(point) is not None:  # whether or not its checkpoints are there
         _say(f"{name} is finished, see {point.path / 'results.json'}")
         return
     if parent:
@@ -89,7 +90,7 @@ def run_one(points: Sequence[Point], index: int) -> None:
 
 
 def _failures(failed: Sequence[tuple[Point, int, str]], total: int) -> str:
-    """The final error: each failed point, why, and where to read more."""
+    """The final error: each failed point, why it failed, and where to read more."""
     if len(failed) <= _MOST_EXPLAINED:
         names = [f"{point} (exit {code}: {last})" for point, code, last in failed]
         logs = ", ".join(str(_log(point)) for point, *_ in failed)
@@ -118,12 +119,13 @@ def _eta(begin: float, done: int, total: int) -> str:
 
 
 def launch(command: list[str], log: Path) -> tuple[int, str]:
-    """Runs a process that adds its output to `log`; shows the output as it comes.
+    """Runs a process that appends its output to `log`; shows the output as it comes.
 
-    If this process is asked to stop, it asks the other one too, and waits for it.
+    If a signal asks this process to stop, it asks the other one too, and waits for it.
 
     Returns:
-      (exit code, negative for the signal that ended it; last line of the output).
+      `(exit code, last line of the output)`; the code is negative, as for
+      `subprocess`, if a signal ended the process.
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -134,11 +136,11 @@ def launch(command: list[str], log: Path) -> tuple[int, str]:
         tail = _Tail(reader)
         process = subprocess.Popen(
             command,
-            # A file takes output after this process was killed: a pipe would not.
+            # Not a pipe: a file takes output even after this process was killed.
             stdout=output,
             stderr=subprocess.STDOUT,
             env=os.environ | {_PARENT: str(os.getpid())},
-            # Ctrl-C reaches this process alone, which passes it on once.
+            # So that Ctrl-C reaches only this process, which passes it on once.
             start_new_session=True,
         )
         asked = False
@@ -160,7 +162,7 @@ def _exit_code(process: subprocess.Popen) -> int | None:
 
 
 class _Tail:
-    """Copies to the terminal, in whole lines, what is added to a file from now on.
+    """Copies whole lines to the terminal as they are added to a file from now on.
 
     Attributes:
       last: the last line that was not blank.
@@ -182,7 +184,7 @@ class _Tail:
 
 
 def _wait_for(point: Point) -> None:
-    """Waits, for a while, until no other process is running in the point's folder."""
+    """Waits up to `_PATIENCE` seconds until no other process runs in the folder."""
     lock = point.path / ".lock"
     deadline = time.monotonic() + _PATIENCE
     said = False
@@ -207,22 +209,22 @@ def run_request(request: Request, argv: list[str]) -> None:
       argv: the command line itself, with the script's path first.
 
     Raises:
-      RequestError: the recipe's sweep, a point of it or `--index` is wrong.
+      RequestError: the recipe's sweep, one of its points or `--index` is wrong.
       FailedError, StoppedError: as `run`.
     """
-    sweep = plan.load(request.recipe)
+    sweep = recipe.load(request.recipe)
     seeds = plan.seeds_of(request.seeds)
-    found = plan.points(sweep, request.config, seeds, request.workdir)
-    if request.index is not None and not 0 <= request.index < len(found):
+    points = plan.points(sweep, request.config, seeds, request.workdir)
+    if request.index is not None and not 0 <= request.index < len(points):
         raise RequestError(
-            f"--index: {request.index} is not one of the {len(found)} points, 0 to "
-            f"{len(found) - 1}: {len(sweep.rows)} rows with the first seed, then with "
-            "the next"
+            f"--index: {request.index} is not one of the {len(points)} points, "
+            f"numbered 0 to {len(points) - 1}: the {len(sweep.rows)} rows with the "
+            "first seed, then with the next"
         )
-    plan.check(sweep, found, argv[1:], to_run=not request.table)
+    plan.check(sweep, points, argv[1:], to_run=not request.table)
     if request.table:
-        print(collect(sweep, found, request.workdir))
+        print(collect(sweep, points, request.workdir))
     elif request.index is None:
-        run(sweep, found, request.workdir, argv)
+        run(sweep, points, request.workdir, argv)
     else:
-        run_one(found, request.index)
+        run_one(points, request.index)

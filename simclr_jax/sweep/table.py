@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     lines: list[Line]
     baseline: str
-    sd: float | None  # pooled over rows: of one run, its row and its seed given
+    sd: float | None  # of a run's noise, pooled over rows
     freedom: int  # degrees of freedom of `sd`
 
 
@@ -49,17 +49,17 @@ def make(scores: Scores, baseline: str, published: Mapping[str, float]) -> Table
     """The statistics of a sweep.
 
     A seed is a block: the same data order, labels and first weights (where the shapes
-    agree) in every row. So score = row + seed + noise, and the noise's sd, pooled over
-    all rows, is that of the least-squares residuals with as many degrees of freedom as
-    runs are left after a number for every row and every seed. A difference of two rows
-    over n common seeds has the standard error sd x sqrt(2 / n), and its interval takes
-    Student's t with those degrees of freedom. Two rows: the paired t-test. The
-    intervals hold one at a time; they are not widened for there being many rows.
+    agree) in every row. So score = row + seed + noise, fitted by least squares. The
+    noise's sd is pooled over all rows: the root of the residuals' sum of squares over
+    the degrees of freedom, which are the runs less the fitted numbers. A difference of
+    two rows over n common seeds has the standard error sd x sqrt(2 / n), and its
+    interval takes Student's t with those degrees of freedom. For two rows this is the
+    paired t-test. Each interval holds by itself; more rows do not widen it.
 
     Args:
-      scores: of the runs there are, in the order of the table.
+      scores: those of the finished runs, in the order of the table.
       baseline: the row that the others are compared with.
-      published: figures of other people, by row.
+      published: published figures, by row.
     """
     sd, freedom = pooled_sd(scores)
     lines = []
@@ -114,7 +114,7 @@ def _one_hot(names: Sequence) -> np.ndarray:
 
 
 def quantile(freedom: int) -> float:
-    """Student's t that `CONFIDENCE` of the distribution lies within, on both sides."""
+    """The t such that `CONFIDENCE` of Student's distribution lies between -t and t."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
@@ -145,8 +145,8 @@ def cells(table: Table) -> list[list[str]]:
                 difference,
             ]
         )
-    kept = [i for i, _ in enumerate(lines[0]) if any(x[i] for x in lines[1:])]
-    return [[line[i] for i in kept] for line in lines]
+    filled = [i for i, _ in enumerate(lines[0]) if any(x[i] for x in lines[1:])]
+    return [[line[i] for i in filled] for line in lines]
 
 
 def mean_and_sd(line: Line) -> str:
@@ -170,7 +170,7 @@ def note(table: Table) -> str:
     """What the spread and the intervals mean."""
     text = "Mean +- sd over n seeds; differences are taken seed by seed."
     if table.sd is None:
-        return text + " No interval: it takes two rows and two seeds at least."
+        return text + " No intervals: they take at least two rows and two seeds."
     return (
         f"{text} Their {CONFIDENCE:.0%} intervals take one sd for all rows: "
         f"{table.sd:.2f} points for a run beside the same seed's others "

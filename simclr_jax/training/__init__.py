@@ -1,4 +1,4 @@
-"""One step maker and one loop for every stage; knows no config and no data set."""
+"""The train step and the loop of every stage; neither knows a config or a data set."""
 
 from simclr_jax.training.loop import Hooks, Plan, run
 from simclr_jax.training.step import LossFn, TrainState, init_state, make_step

@@ -1,5 +1,5 @@
 """The only training loop: repeats a step, records, saves and evaluates until the plan
-ends or a signal comes. It knows no config and no data set."""
+ends or a signal comes. It knows neither a config nor a data set."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from simclr_jax.training import optimizers
 from simclr_jax.training.progress import Progress
 from simclr_jax.training.step import TrainState
 
-# So many steps in a row without a finite loss and gradient end the training.
+# Training ends after this many steps in a row whose loss or gradient is not finite.
 _MAX_SKIPPED = 10
 
 
 class Plan(NamedTuple):
-    """When what happens, in steps."""
+    """When to record, save, evaluate and end, in steps."""
 
-    last_step: int  # where this training ends now (max_steps counted in)
+    last_step: int  # where training ends this time (max_steps included)
     steps_per_epoch: int
     batch_size: int
     log_every: int
@@ -34,13 +34,13 @@ class Hooks(NamedTuple):
 
     Attributes:
       record: `(step, **scalars)`, every `plan.log_every` steps and at the end.
-      save: called every `plan.save_every` steps, at the end and when stopped.
-      progress: shows the person at the terminal how far it is.
-      schedule: updates made before -> learning rate, for the record: that of the last
-        update made, which after skipped steps is not the step's.
+      save: `(state)`, every `plan.save_every` steps, at the end and when stopped.
+      progress: shows on the terminal how far the training is.
+      schedule: number of earlier updates -> learning rate. The record shows the rate
+        of the last update; skipped steps are no updates.
       evaluate: `(state, step)`, every `plan.evaluate_every` steps.
-      evaluated: whether a step's evaluation is on record: a run that was killed
-        in one evaluates again before it goes on.
+      evaluated: `(step)`, whether the step's evaluation is on record. A run that was
+        killed during it evaluates again before it goes on.
     """
 
     record: Callable[..., None]
@@ -63,20 +63,20 @@ def run(
 
     Args:
       step_fn: from `make_step`.
-      key: the training's; see `make_step`.
+      key: the training key; see `make_step`.
       batches: starts with the batch of step `state.step + 1`.
-      plan: when it ends, records, saves and evaluates.
-      hooks: what then happens.
+      plan: when to record, save, evaluate and end.
+      hooks: what to call then.
 
     Raises:
       StoppedError: a signal came; the state was saved.
-      DivergedError: loss or gradient were not finite; nothing was saved since.
+      DivergedError: loss or gradient was not finite; nothing was saved since.
     """
 
     def evaluate_if_due(state: TrainState, step: int) -> None:
         due = plan.evaluate_every and step > 0 and step % plan.evaluate_every == 0
         if hooks.evaluate is not None and due and not hooks.evaluated(step):
-            jax.block_until_ready(state.step)  # the step's time is not the pause's
+            jax.block_until_ready(state.step)  # the pause must not include the step
             with hooks.progress.paused("evaluating"):
                 hooks.evaluate(state, step)
 
@@ -87,8 +87,8 @@ def run(
         for step in range(start + 1, plan.last_step + 1):
             check_stop()
             batch = next(batches)
-            # One step runs, one waits: the device is never idle, and no dozens of
-            # batches fill its memory or keep a signal waiting.
+            # One step runs and one waits. The device is never idle, and no long queue
+            # of batches fills its memory or delays a stop.
             if len(queued) == queued.maxlen:
                 jax.block_until_ready(queued[0])
             state, metrics = step_fn(state, key, batch)
@@ -133,7 +133,7 @@ def _record(
 def _check_finite(skipped: int, step: int, last: bool) -> None:
     if skipped >= _MAX_SKIPPED or (last and skipped):
         raise DivergedError(
-            f"loss or gradient not finite since step {step - skipped + 1}; "
+            f"loss or gradient has not been finite since step {step - skipped + 1}; "
             "the last good checkpoint is kept. Lower the learning rate, or raise "
             "the temperature"
         )

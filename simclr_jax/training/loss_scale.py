@@ -23,7 +23,7 @@ class DynamicState(NamedTuple):
 
     Attributes:
       inner: the optimizer's own state.
-      scale: float32 [], what the loss is multiplied by, at least 1.
+      scale: float32 [], the factor of the loss, at least 1.
       finite_steps: int32 [], steps since the scale last changed.
     """
 
@@ -62,7 +62,7 @@ def current(opt_state: Any) -> jax.Array:
 
 
 def adjust(state: DynamicState, finite: jax.Array) -> DynamicState:
-    """The state after a step; `finite` (bool []): all its gradients were finite."""
+    """The state after a step; `finite` (bool []) is True if all gradients were."""
     steps = jnp.where(finite, state.finite_steps + 1, 0)
     grow = steps >= _PERIOD
     factor = jnp.where(finite, jnp.where(grow, 2.0, 1.0), 0.5)

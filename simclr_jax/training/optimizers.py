@@ -1,7 +1,7 @@
 """Optimizers and learning rates: plain arguments in, an optax transformation out.
 
-There is one weight-decay mask, `decay_mask`, for every optimizer; LARS's trust ratio
-leaves out classifiers too (`trust_mask`). Steps are optimizer updates, counted from 0.
+All optimizers share one weight-decay mask, `decay_mask`. LARS's trust ratio also leaves
+out classifiers (`trust_mask`). Steps are optimizer updates, counted from 0.
 
     tx, schedule = make("lars", lr=0.075, lr_scaling="sqrt", batch_size=512,
                         weight_decay=1e-6, schedule="cosine", warmup_steps=980,
@@ -50,14 +50,14 @@ def decay_mask(params: Any) -> Any:
 
 
 def trust_mask(params: Any) -> Any:
-    """Which parameters take LARS's trust ratio: the kernels but for linear classifiers.
+    """Which parameters take LARS's trust ratio: kernels, except of linear classifiers.
 
-    SimCLR's code leaves its supervised head out (`exclude_from_weight_decay`, which is
-    the trust ratio's list too). A classifier starts at zero, where a step in proportion
-    to its norm leads nowhere.
+    SimCLR's code leaves out its supervised head (`exclude_from_weight_decay`, a list
+    that also applies to the trust ratio). A classifier starts at zero, where
+    a step in proportion to its norm leads nowhere.
 
     Args:
-      params: as for `decay_mask`; classifiers are what stands under "classifier",
+      params: as for `decay_mask`; classifiers are the leaves under "classifier",
         "online_probe" or, in a probe, the level's name ("h", "head_1", ..., "z").
 
     Returns:
@@ -82,10 +82,10 @@ def make_schedule(
 ) -> optax.Schedule:
     """The learning rate as a function of the step.
 
-    It rises linearly from 0 at step 0 to its peak at `warmup_steps`, then stays there
-    or follows half a cosine to 0 at `total_steps`, or is divided by 10 at 60 % and at
-    80 % of them. Without warm-up step 0 has the peak. A warm-up no shorter than the
-    training is all there is to it: no decay.
+    It rises linearly from 0 at step 0 to its peak at `warmup_steps`. Then it stays
+    there, follows half a cosine to 0 at `total_steps`, or is divided by 10 at 60 % and
+    again at 80 % of `total_steps`. Without warm-up, step 0 has the peak. There is no
+    decay if the warm-up is as long as the training or longer.
 
     Args:
       lr: the peak before scaling.
@@ -151,20 +151,20 @@ def make(
     - adamw: decay added to Adam's direction (arXiv:1711.05101), times the lr.
     - sgd: decay added to the gradient, then momentum, times the lr.
     - lars: decay added to the gradient; the sum times 0.001 ||w|| / ||sum|| for the
-      kernels of `trust_mask`; times the lr, then momentum, as SimCLR's own
+      kernels of `trust_mask`; times the lr, then momentum, as in SimCLR's code
       (arXiv:1708.03888, "classic momentum").
 
     Args:
       name: one of OPTIMIZERS.
       lr, lr_scaling, batch_size, schedule, warmup_steps, total_steps: see
         `make_schedule`.
-      weight_decay: coefficient of the kernels; 0 means none.
-      momentum: of sgd and lars; 0 means none. Adam has betas 0.9 and 0.999.
-      nesterov: of sgd and lars.
+      weight_decay: coefficient, for the kernels only; 0 means none.
+      momentum: for sgd and lars; 0 means none. Adam has betas 0.9 and 0.999.
+      nesterov: for sgd and lars.
 
     Returns:
       The transformation, whose `update` needs the parameters, and the schedule that it
-      follows, for the log.
+      follows, for logging.
 
     Raises:
       ValueError: an unknown name, or a negative number of steps.
@@ -210,14 +210,14 @@ def _transformation(
     momentum: float,
     nesterov: bool,
 ) -> optax.GradientTransformation:
-    """The optax chain for a name out of OPTIMIZERS."""
+    """The optax transformation of one of OPTIMIZERS."""
     if name == "adamw":
         return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decay_mask)
     if name == "lars":
         return optax.lars(
             learning_rate,
             weight_decay=weight_decay,
-            # Left alone, optax decays and adapts every leaf.
+            # By default, optax decays and adapts every leaf.
             weight_decay_mask=decay_mask,
             trust_ratio_mask=trust_mask,
             momentum=momentum,
@@ -230,6 +230,6 @@ def _transformation(
 
 
 def _check_name(what: str, name: str, names: tuple[str, ...]) -> None:
-    """ValueError listing the names if this is none of them."""
+    """Raises a ValueError that lists `names` if `name` is not among them."""
     if name not in names:
         raise ValueError(f"unknown {what} {name!r}, expected one of {', '.join(names)}")

@@ -1,22 +1,22 @@
-"""How far a training is: speed, time left, one line on the terminal."""
+"""Shows how far a training is: speed and time left, in one line on the terminal."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# On a terminal the line is redrawn; elsewhere (a file, CI) one is printed so often.
+# A terminal redraws its line; elsewhere (a file, CI) one is printed every 10 s.
 _PRINT_SECONDS = 10.0
 
 
 class Progress:
-    """Clock and status line of one training.
+    """The clock and the status line of one training.
 
     Args:
       name: shown first, for example "finetune pretrained".
       start: steps done before this process.
       end: the last step.
-      steps_per_epoch, batch_size: to speak of epochs and images.
+      steps_per_epoch, batch_size: to convert steps to epochs and images.
       seconds: training seconds spent before this process.
       silent: print nothing.
     """
@@ -38,7 +38,7 @@ class Progress:
         now = time.monotonic()
         self._began = now
         self._idle = 0.0  # seconds not spent on steps: evaluations, saving
-        # The mark rates are measured from: after compilation, then after each log.
+        # Where speed is measured from: the end of compilation, then the last record.
         self._mark_step, self._mark_busy = start, 0.0
         self._first_step, self._first_busy = start, 0.0
         self._printed = -_PRINT_SECONDS
@@ -50,13 +50,13 @@ class Progress:
         return self._before + time.monotonic() - self._began
 
     def compiled(self) -> None:
-        """The first step is done: rates are measured from here."""
+        """Marks the end of the first step: speed is measured from here."""
         self._first_step = self._mark_step = self._mark_step + 1
         self._first_busy = self._mark_busy = self._busy()
 
     @contextmanager
     def paused(self, doing: str) -> Iterator[None]:
-        """Time in here does not count as training speed."""
+        """Leaves the time spent inside out of the training speed."""
         begin = time.monotonic()
         if self._terminal:
             self._show(f"{self._name}: {doing} ...")
@@ -66,7 +66,7 @@ class Progress:
             self._idle += time.monotonic() - begin
 
     def advance(self, step: int, loss: float) -> dict[str, float]:
-        """Called at each record; returns its `images_per_second` and `seconds`."""
+        """Call at each record; returns its `images_per_second` and `seconds`."""
         busy = self._busy()
         speed = {}
         if step > self._mark_step and busy > self._mark_busy:
@@ -77,7 +77,7 @@ class Progress:
         return speed | {"seconds": round(self.seconds(), 3)}
 
     def warn(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a warning on a line of its own, which stays."""
         start = "\r\033[K" if self._terminal else ""
         print(f"{start}warning: {self._name} {text}", file=sys.stderr, flush=True)
 

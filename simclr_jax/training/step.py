@@ -1,7 +1,7 @@
 """One training step: `make_step` turns a loss and an optimizer into a jitted function.
 
-What the step changes is a `TrainState`. A loss or a gradient that is not finite changes
-nothing; the loop counts such steps.
+A step takes a `TrainState` and returns the next. If its loss or gradient is not finite,
+it changes no parameter; the loop ends a training after several of these in a row.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ class TrainState(NamedTuple):
     """All that training changes, and nothing else: arrays only, no functions.
 
     Attributes:
-      step: int32 [], steps attempted, skipped ones included; data order and keys
-        follow it, the learning rate follows opt_state's count of updates made.
+      step: int32 [], steps attempted, skipped ones included. Data order and keys
+        follow it; the learning rate follows opt_state's count of updates.
       params: what the optimizer trains.
-      model_state: what else the loss carries along (BatchNorm statistics, ...).
-      opt_state: optax's.
-      skipped: int32 [], steps in a row, up to now, whose loss or gradient was not
-        finite; such a step changes nothing but this and `step`, and the loss scale of
-        float16 (`loss_scale.dynamic`), whose overflows do not count.
+      model_state: other state of the loss (BatchNorm statistics, ...).
+      opt_state: the optimizer's.
+      skipped: int32 [], how many of the latest steps, in a row, had a loss or gradient
+        that was not finite. Such a step changes only `skipped`, `step` and float16's
+        loss scale (`loss_scale.dynamic`). Overflows of that scale do not count.
     """
 
     step: jax.Array
@@ -39,8 +39,11 @@ class TrainState(NamedTuple):
 
 
 def init_state(params: Any, model_state: Any, tx) -> TrainState:
-    """The state before the first step. Call it under jit where parts of params and
-    model_state share a buffer (a target network): eagerly they can't be donated."""
+    """The state before the first step.
+
+    Call it under jit if params and model_state share a buffer (a target network).
+    Outside jit the buffer stays shared, and the step can't donate it.
+    """
     step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
     return TrainState(step, params, model_state, tx.init(params), skipped)
 
@@ -58,13 +61,13 @@ def make_step(
       loss_fn: `(params, model_state, key, batch) -> (loss [], (model_state,
         metrics))`, pure; metrics is a dict of scalars.
       tx: the optimizer.
-      after: `(params, model_state, step []) -> model_state`, applied once the
-        optimizer has moved params (an EMA target). `step` counts this one.
-      prepare: applied to a batch inside the step, before loss_fn, as `data.take` is.
+      after: `(params, model_state, step []) -> model_state`, applied after the
+        optimizer has updated params (an EMA target). `step` includes this one.
+      prepare: applied to the batch inside the step, before loss_fn; see `data.take`.
 
     Returns:
       `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use
-      it again. `key` is the training's; each step folds its number in. metrics gains
+      it again. `key` is the training key; each step folds its number in. metrics gains
       `loss` (unless loss_fn gave one), `grad_norm`, `skipped` and, where `tx` is
       `loss_scale.dynamic`'s, `loss_scale`.
     """
@@ -92,9 +95,9 @@ def make_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         new = (params, model_state, opt_state)
         old = (state.params, state.model_state, state.opt_state)
-        kept = jax.tree.map(partial(jnp.where, finite), new, old)
-        params, model_state, opt_state = kept
-        # An overflow that a smaller scale can cure is no divergence.
+        chosen = jax.tree.map(partial(jnp.where, finite), new, old)
+        params, model_state, opt_state = chosen
+        # An overflow that a smaller scale can cure is not a divergence.
         overflow = jnp.isfinite(loss) & ~finite & (scale > 1)
         skipped = jnp.where(finite | overflow, 0, state.skipped + 1)
         metrics = {"loss": loss} | metrics

@@ -23,7 +23,7 @@ REFUSALS = [
     ("--config.batch_size=1e3", "config.batch_size", "1e3"),
     ("batch_size=3", "batch_size=3", "--config.batch_size=3"),
     ("lr=3", "lr=3", "--config.optimizer.lr=3"),
-    ("--learning_rate=3", "Unknown", "'learning_rate'"),
+    ("--learning_rate=3", "not a flag", "write --config.optimizer.lr=3"),
     ("--config.batch_size=-4", "config.batch_size", "-4"),
     ("--config.optimizer.lr=nan", "config.optimizer.lr", "nan"),
     ("--config.optimizer.lr=-1.0", "config.optimizer.lr", "above 0"),
@@ -34,7 +34,7 @@ REFUSALS = [
     ("--config.encoder.width=0.3", "config.encoder.width", "1/64"),
     ("--config.encoder.stem=vit", "config.encoder.stem", "imagenet, cifar"),
     ("--config.stages=('pretrian',)", "config.stages", "pretrain"),
-    ("--config.stages=()", "config.stages", "out of: pretrain, knn"),
+    ("--config.stages=()", "config.stages", "stages from: pretrain, knn"),
     ("--config.method.name=simclear", "config.method.name", "simclr"),
     ("--config.method.name=/nowhere/mine.py", "config.method.name", "no file"),
     ("--config.method.queue_size=64", "config.method.queue_size", "simclr"),
@@ -45,7 +45,7 @@ REFUSALS = [
     ("--config.probe.target=True", "config.probe.target", "no target"),
     ("--config.optimizer.name=adan", "config.optimizer.name", "adamw"),
     ("--config.stages=('probe',)", "config.stages", "no pretraining checkpoint"),
-    ("--config.pretrained=/nowhere", "config.pretrained", "leave 'pretrain' out"),
+    ("--config.pretrained=/nowhere", "config.pretrained", "remove 'pretrain'"),
     ("--config.data.path=/nowhere.npz", "config.data.path", "/nowhere.npz"),
     ("--config.data.name=cifra10", "config.data.name", "cifar10"),
     ("--config.data.limit=65", "config.data.limit", "the 64 images"),
@@ -67,7 +67,11 @@ REFUSALS = [
         "first <= second",
     ),
     ("--config.augment.second.blur=1.5", "config.augment.second.blur", "0 to 1"),
-    ("--config.finetune.from_layer=3", "config.finetune.from_layer", "2 layers"),
+    (
+        "--config.finetune.from_layer=3",
+        "config.finetune.from_layer",
+        "projector.layers 2",
+    ),
     ("--config.probe.features=y", "config.probe.features", "head_1"),
     ("--config.probe.features=head_2", "config.probe.features", "h, head_1, z"),
     (
@@ -139,7 +143,7 @@ def test_a_missing_data_set_says_how_to_get_it(tmp_path, capsys):
         (["--config=configs/nothing.py"], "no recipe 'configs/nothing.py'"),
         (["--config", "configs/nothing.py"], "no recipe 'configs/nothing.py'"),
         ([f"--config={ROOT}/configs/cifar10.py:resnet19"], "resnet19"),
-        ([f"--config={ROOT}/configs/demo.py:variant"], "argument"),
+        ([f"--config={ROOT}/configs/demo.py:variant"], "has no variants"),
     ],
 )
 def test_a_missing_recipe(tmp_path, capsys, flags, word):
@@ -157,7 +161,9 @@ def test_a_recipe_anywhere(tmp_path):
         assert request.config.encoder.depth == 18
         assert request.recipe == f"{path}:resnet18"
     for given in (["--config="], ["--config", ""]):
-        with pytest.raises(RequestError, match=r"^--config: no recipe ''; see configs"):
+        with pytest.raises(
+            RequestError, match=r"^--config: no recipe ''; --help lists"
+        ):
             command_line.parse(["launch.py", *given, "--workdir=a"])
 
 
@@ -167,7 +173,7 @@ def test_a_python_without_the_packages_is_told_so():
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert re.match(
-        r"error: .* has no package absl; take .*'\.\[train\]'\n$", done.stderr
+        r"error: .* has no package absl; use .*'\.\[train\]'\n$", done.stderr
     )
 
 
@@ -178,7 +184,7 @@ def test_tensorboard_without_tensorflow_is_refused(npz, tmp_path):
         "--config.tensorboard=True",
         PYTHONPATH=block(tmp_path / "blocked", "tensorflow"),
     )
-    cure = ("blocked", "'.[train]'", "leave it False")
+    cure = ("blocked", "'.[train]'", "set it to False")
     expect_refusal(
         done.returncode,
         done.stderr,

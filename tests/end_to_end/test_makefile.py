@@ -82,5 +82,5 @@ def test_a_python_newer_than_tensorflow_is_refused(
 def test_the_first_line_says_what_is_made(make):
     """Not the recipe with the message for a Python without venv."""
     done = make((3, 12, 0), ".venv/bin/python")
-    assert done.stdout.splitlines()[0].startswith("making .venv with ")
+    assert done.stdout.splitlines()[0].startswith("creating .venv with ")
     assert "missing" not in done.stdout

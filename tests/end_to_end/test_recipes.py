@@ -26,6 +26,7 @@ from simclr_jax.networks import ClassifierNetwork, Network
 from simclr_jax.report import table as report
 from simclr_jax.stages import finetune, pretrain
 from simclr_jax.sweep import plan as sweep_plan
+from simclr_jax.sweep.recipe import load as load_sweep
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
@@ -241,7 +242,7 @@ def points(name):
     """{row: its fields} of a recipe's sweep, with seed 0; every row valid."""
     _, config = load(name)
     file, colon, variant = name.partition(":")
-    sweep = sweep_plan.load(f"{ROOT}/configs/{file}.py{colon}{variant}")
+    sweep = load_sweep(f"{ROOT}/configs/{file}.py{colon}{variant}")
     found = sweep_plan.points(sweep, config, [0], "/nowhere")
     sweep_plan.check(sweep, found, [], to_run=False)
     return sweep, {p.row: dict(flatten(p.config)) for p in found}
@@ -301,7 +302,7 @@ def test_the_study_on_two_cores_is_the_yardstick_but_for():
 def test_an_augmentation_is_on_in_one_view_and_alone():
     """SimCLR, figure 5: the other view is left as it is."""
     _, config = load("augmentations")
-    sweep = sweep_plan.load(f"{ROOT}/configs/augmentations.py")
+    sweep = load_sweep(f"{ROOT}/configs/augmentations.py")
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)))
     images = images.astype(jnp.uint8)
     assert len(sweep.rows) == 15

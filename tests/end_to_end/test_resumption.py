@@ -91,7 +91,8 @@ def test_a_signal_while_packages_are_imported(npz, tmp_path):
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, error
     assert "Traceback" not in error
-    assert error.splitlines()[-1] == "stopped: stopped; the same command continues"
+    line = "stopped: by a signal; run the same command again to continue"
+    assert error.splitlines()[-1] == line
 
 
 def test_a_stream_continues_where_it_was(whole, npz, tmp_path):

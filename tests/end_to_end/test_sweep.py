@@ -62,7 +62,8 @@ def test_a_killed_sweep_continues(swept):
     assert killed == -signal.SIGKILL
     assert first_step(first) == 1
     assert stopped == 75
-    assert second.splitlines()[-1] == "stopped: stopped; the same command continues"
+    line = "stopped: by a signal; run the same command again to continue"
+    assert second.splitlines()[-1] == line
     assert first_step(second) > 3  # where the orphaned point saved its state
     assert first_step(done.stderr) > 12
     steps = [

@@ -152,7 +152,7 @@ def test_images_without_labels_are_pretrained_on(npz, tmp_path, capsys):
     workdir = tmp_path / "run"
     refuse(capsys, workdir, flags, "labels")
     flags.append(pretrain)
-    refuse(capsys, workdir, flags, "config.probe.every_epochs", "set 0")
+    refuse(capsys, workdir, flags, "config.probe.every_epochs", "set it to 0")
     flags += ["--config.probe.every_epochs=0", "--config.max_steps=2"]
     done = launch(*flags, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ def test_a_signal_is_a_request_that_check_stop_raises(caught, capsys, number):
     assert not signals.stop_requested()
     signal.raise_signal(number)
     assert signals.stop_requested()
-    with pytest.raises(StoppedError, match="the same command continues"):
+    with pytest.raises(StoppedError, match="run the same command again to continue"):
         signals.check_stop()
     assert f"{number.name}: saving, then stopping" in capsys.readouterr().err
 

@@ -97,11 +97,11 @@ def test_every_field_has_a_comment():
 
 def test_a_comment_is_that_of_its_own_line_and_the_lines_above():
     meanings = help.comments()
-    assert meanings["batch_size"].startswith("images of a pretraining step")
-    assert meanings["probe.optimizer.lr"] == "base learning rate, before scaling"
+    assert meanings["batch_size"].startswith("images per pretraining step")
+    assert meanings["probe.optimizer.lr"] == "base learning rate, before lr_scaling"
     assert meanings["finetune.augment.flip"] == meanings["augment.second.flip"]
-    assert meanings["warn_below_std"].startswith("Warn while embedding_std")
-    assert meanings["knn"].startswith("The vote of the nearest")
+    assert meanings["warn_below_std"].startswith("Warn if embedding_std")
+    assert meanings["knn"].startswith("A vote of the nearest")
 
 
 def test_a_wrong_recipe_is_one_line(capsys):

@@ -147,7 +147,7 @@ def test_npz_without_labels(tmp_path, arrays):
         ({"test_images": None}, "no 'test_images'"),
         ({"train_images": np.zeros((6, 5, 4), np.float32)}, "must be uint8"),
         ({"train_images": np.zeros((6, 5), np.uint8)}, "must be uint8"),
-        ({"test_images": np.zeros((2, 5, 5), np.uint8)}, "one shape"),
+        ({"test_images": np.zeros((2, 5, 5), np.uint8)}, "the same shape"),
         ({"train_labels": np.arange(5)}, "must be 6 integers"),
         ({"train_labels": np.zeros(6)}, "must be 6 integers"),
         ({"train_labels": np.full(6, -2)}, "must be 6 integers"),

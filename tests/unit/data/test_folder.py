@@ -94,7 +94,7 @@ def test_what_is_wrong_is_one_line_that_names_the_field(classes, tmp_path):
     refused(tmp_path / "none", r"^path: .*/none does not exist")
     refused(classes / "train/cat/0.png", "0.png is not a folder")
     (tmp_path / "void").mkdir()
-    refused(tmp_path / "void", r"no image file in .*/void; they end in \.jpg")
+    refused(tmp_path / "void", r"no image file in .*/void; image files end in \.jpg")
     refused(classes, r"stored_size: .* vary in size", stored_size=0)
     refused(classes, "no split 'val'; it has test, train, unlabelled", split="val")
     refused(classes, r"limit: 13 is not in 0\.\.12", limit=13)

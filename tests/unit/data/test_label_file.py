@@ -121,7 +121,7 @@ def test_the_limit_cuts_what_may_be_listed(folders, tmp_path):
     config = settings(folders["tfrecord"], str(path), **{"data.limit": 8})
     assert experiment(config).images.label_fraction("finetune") == 4 / 8
     config.data.limit = 4
-    message = rf"2 of the 4 images .*listed\.txt .*, first {stored[4]};"
+    message = rf"2 of the 4 images .*listed\.txt .*, for example {stored[4]};"
     with pytest.raises(DataError, match=message):
         experiment(config).images.labelled("finetune")
     # It is of the pretraining images: where those are another split, all may be.
@@ -185,9 +185,9 @@ REFUSALS = {
     b"": "names no image",
     b" \n\n": "names no image",
     b"\xff\xfe": "cannot read",
-    b"a\nb\n\na \n": "line 4 of .* repeats a of line 1",
-    "\n".join(map(named, range(41))).encode(): "41 images, the training split has 40",
-    f"{named(3)}\n{named(44)}\nx.JPEG".encode(): f"2 of the 3 .* first {named(44)};",
+    b"a\nb\n\na \n": "lines 1 and 4 of .* both name a;",
+    "\n".join(map(named, range(41))).encode(): "41 images, .* has only 40;",
+    f"{named(3)}\n{named(44)}\nx.JPEG".encode(): f"2 of the 3 .* example {named(44)};",
 }
 
 
@@ -250,8 +250,8 @@ def test_names_must_tell_images_apart_and_labels_be_there(tmp_path):
     labels = np.array([5, 6, 7, 8])
     found = label_file.positions(str(path), ["a", "b", "c", "d"], labels)
     np.testing.assert_array_equal(found, [0, 2])
-    with pytest.raises(DataError, match="3 training images bear the 2 names"):
+    with pytest.raises(DataError, match="3 training images share the 2 names"):
         label_file.positions(str(path), ["a", "b", "c", "c"], labels)
     labels[2] = -1
-    with pytest.raises(DataError, match=r"1 of the images .* no label .*, c first;"):
+    with pytest.raises(DataError, match=r"1 of the images .* no label .* example c;"):
         label_file.positions(str(path), ["a", "b", "c", "d"], labels)

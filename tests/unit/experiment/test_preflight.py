@@ -7,6 +7,7 @@ from PIL import Image
 from tiny import write_npz
 
 from simclr_jax import data
+from simclr_jax.config.stages import STAGES, Stage
 from simclr_jax.errors import DataError, DivergedError, RequestError
 from simclr_jax.experiment import preflight
 from simclr_jax.experiment.experiment import Experiment
@@ -167,12 +168,31 @@ def test_a_batch_larger_than_the_images_has_one_text(tmp_path, stage, field):
 def test_the_limit_is_of_the_split_to_pretrain_on(tmp_path):
     """40 test images to pretrain on; all 64 training images keep their labels."""
     config = recipe(tmp_path, **{"data.pretrain_split": "test", "data.limit": 41})
-    expected = (
-        "config.data.limit: 41 is not in 0..40, the examples of npz test; 0 takes"
-    )
+    expected = "config.data.limit: 41 is more than the 40 images of npz test; 0 takes"
     assert said(config, tmp_path).startswith(expected)
     config.data.limit = 20
     config.probe.batch_size = 64
     preflight.check(config, tmp_path / "run")
     config.batch_size = 21
     assert "21 is larger than the 20 images" in said(config, tmp_path)
+
+
+@pytest.mark.parametrize("labels", ["", "all"])
+def test_images_without_labels_run_every_stage_that_needs_none(
+    tmp_path, monkeypatch, labels
+):
+    """A new stage is accepted or rejected by its record, not by its name."""
+    monkeypatch.setitem(STAGES, "toy", Stage("toy", "a toy", labels=labels))
+    config = recipe(tmp_path, **{"probe.every_epochs": 0})
+    config.stages = ("pretrain", "toy", "report")
+    with np.load(config.data.path) as archive:
+        images = {k: archive[k] for k in ("train_images", "test_images")}
+    np.savez(config.data.path, **images)
+    if labels:
+        expected = (
+            "config.stages: toy needs labels, and npz has none; use "
+            "--config.stages=pretrain,report"
+        )
+        assert said(config, tmp_path) == expected
+    else:
+        assert preflight.check(config, tmp_path / "run").num_classes == 0

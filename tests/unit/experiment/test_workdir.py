@@ -157,7 +157,7 @@ def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
 
 @pytest.mark.parametrize(
     "name, cure",
-    [("config.json", "take another --workdir"), ("results.json", "delete it, .*")],
+    [("config.json", "use another --workdir"), ("results.json", "delete it and .*")],
 )
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
 def test_a_damaged_record_is_named(workdir, config, name, cure, text):
@@ -213,7 +213,7 @@ def test_a_checkpoint_older_than_a_field_was_made_with_its_default():
     del meta["projector"]["last_norm"]
     restore.check_network(meta, config, "older")
     config.projector.last_norm = False
-    message = "config.projector.last_norm: .* older has True, the recipe False"
+    message = "config.projector.last_norm: .* older has True, the recipe has False"
     with pytest.raises(RequestError, match=message):
         restore.check_network(meta, config, "older")
 

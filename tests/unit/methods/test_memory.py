@@ -121,10 +121,10 @@ def test_without_memory_nothing_is_kept_and_with_it_the_weights_are_the_same():
     "batch, microbatch, options, field, words",
     [
         (256, None, {"memory": 65_536}, None, ""),
-        (200, None, {"memory": 65_536}, "batch_size", "400 keys .* 65536; .* is 256"),
+        (200, None, {"memory": 65_536}, "batch_size", "400 keys, .* 65536; .* is 256"),
         (200, 48, {"memory": 12_288}, "batch_size", "12288; .* is 192"),
         (256, None, {"memory": 256}, "batch_size", "fits is 128"),
-        (8, None, {"memory": 3}, "batch_size", "none does"),
+        (8, None, {"memory": 3}, "batch_size", "no batch fits"),
         (8, None, {"momentum": 0.99}, "method.momentum", "method.memory"),
         (7, None, {"momentum": 0.999}, None, ""),
     ],

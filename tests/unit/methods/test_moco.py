@@ -231,14 +231,14 @@ def test_microbatches_keep_the_groups_of_the_whole():
     "batch, microbatch, changes, field, words",
     [
         (200, None, {}, "batch_size", "4096; the nearest batch that fits is 256"),
-        (200, 100, {}, "batch_size", "none does"),  # no power of two divides by 100
+        (200, 100, {}, "batch_size", "no batch fits"),  # no power of two divides by 100
         (48, None, {}, "batch_size", "the nearest batch that fits is 32"),
         (8192, None, {}, "batch_size", "fits is 4096"),
-        (4096, None, {"symmetric": True}, "batch_size", "8192 keys .* fits is 2048"),
+        (4096, None, {"symmetric": True}, "batch_size", "8192 keys, .* fits is 2048"),
         (256, None, {"bn_groups": 7}, "method.bn_groups", "7 equal groups"),
         (8, None, {"bn_groups": 8}, "method.bn_groups", "at least 2"),
-        (256, 48, {}, "microbatch", "groups of 32"),
-        (64, None, {"queue_size": 37}, "batch_size", "none does"),
+        (256, 48, {}, "microbatch", "multiple .* 32 images"),
+        (64, None, {"queue_size": 37}, "batch_size", "no batch fits"),
         (
             256,
             None,

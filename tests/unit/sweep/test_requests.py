@@ -48,8 +48,8 @@ FLAGS = [
     (["--sweep", "--seeds=0,x"], ("--seeds", "0,1,2")),
     (["--sweep", "--seeds=1,1"], ("--seeds", "twice")),
     (["--sweep", "--table", "--index=0"], ("--table", "--index")),
-    (["--index=0"], ("--index", "goes with --sweep")),
-    (["--table"], ("--table", "goes with --sweep")),
+    (["--index=0"], ("--index", "needs --sweep")),
+    (["--table"], ("--table", "needs --sweep")),
     (["--sweep", "--config.seed=3"], ("config.seed", "--seeds")),
     (["--sweep", "--config.optimizer.lr=1.0"], ("config.optimizer.lr", "'diverges'")),
 ]
