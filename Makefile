@@ -1,6 +1,6 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types and all tests: seven minutes on two cores
-# make test-fast  set up, then the unit tests only: two minutes
+# make test    set up, then lint, types and all tests: minutes on two cores
+# make test-fast  set up, then the unit tests, without those that train for long
 # make clean   remove the virtual environment and the demo's run
 #
 # Setting up installs the versions of constraints.txt into .venv, again when they change.
@@ -33,7 +33,7 @@ test: lint types
 	$(PYTEST)
 
 test-fast: .venv/ready-$(JAX)-test
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit -m "not slow"
 
 lint: .venv/ready-$(JAX)-test
 	$(BIN)/ruff check .

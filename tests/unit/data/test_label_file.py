@@ -138,6 +138,7 @@ def test_without_a_list_no_names_are_read(folders, monkeypatch):
     np.testing.assert_array_equal(np.bincount(source.labels), [2] * 10)
 
 
+@pytest.mark.slow
 def test_a_whole_run_trains_on_the_listed_images(
     folders, listed, tmp_path, monkeypatch
 ):

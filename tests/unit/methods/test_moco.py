@@ -346,6 +346,7 @@ def accuracy_on_noise(seed, **options):
     return seen[40:80].mean(), seen[-120:].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_batchnorm_leaks_without_shuffled_groups_and_hardly_with_them(seed):
     """Over six seeds 0.14 to 0.19, 0.24 to 0.40, and 0.016 to 0.023 with them."""

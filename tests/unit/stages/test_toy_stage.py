@@ -70,6 +70,7 @@ def results(path):
     return json.loads((path / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_toy_stage_runs_shows_holds_and_goes_stale(add, config, tmp_path, capsys):
     add()
     pretraining, toy = tmp_path / "pretraining", tmp_path / "toy"

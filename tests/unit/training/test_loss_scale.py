@@ -113,6 +113,7 @@ def in_float32(loss_after_50_steps):
     return loss_after_50_steps("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_trains_as_float32_does(
     precision, loss_after_50_steps, in_float32
