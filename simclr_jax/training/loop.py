@@ -133,7 +133,7 @@ def _record(
 def _check_finite(skipped: int, step: int, last: bool) -> None:
     if skipped >= _MAX_SKIPPED or (last and skipped):
         raise DivergedError(
-            f"loss or gradient has not been finite since step {step - skipped + 1}; "
+            f"loss or gradient not finite since step {step - skipped + 1}; "
             "the last good checkpoint is kept. Lower the learning rate, or raise "
             "the temperature"
         )
