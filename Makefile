@@ -1,6 +1,6 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types and all tests: minutes on two cores
-# make test-fast  set up, then the unit tests, without those that train for long
+# make test    set up, then lint, types and all tests: nine minutes on two cores
+# make test-fast  set up, then the unit tests, without those that train for long: four
 # make clean   remove the virtual environment and the demo's run
 #
 # Setting up installs the versions of constraints.txt into .venv, again when they change.
