@@ -10,7 +10,7 @@ BatchNorm has SimCLR's decay 0.9 and epsilon 1e-5 (arXiv 2002.05709).
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import flax.linen as nn
 import jax
@@ -173,9 +173,7 @@ class ResNet(nn.Module):
         else:
             x = conv(channels, (7, 7), strides=2, padding=3, name="stem_conv")(x)
             x = nn.relu(norm(name="stem_bn")(x))
-        # flax does not annotate the padding of its pools; pyright infers str
-        around = ((1, 1), (1, 1))
-        return nn.max_pool(x, (3, 3), (2, 2), around)  # pyright: ignore
+        return max_pool(x)
 
 
 class _Block(nn.Module):
@@ -208,6 +206,7 @@ class _Block(nn.Module):
             # ResNet-D averages before the 1x1 instead of striding in it. SimCLR's code
             # does so in stage 1 too, at stride 1; there the average excludes padding.
             average = partial(nn.avg_pool, count_include_pad=stride > 1)
+            # flax does not annotate the padding of its pools; pyright infers str
             after = ((0, 1), (0, 1))
             x = average(x, (2, 2), (stride, stride), after)  # pyright: ignore
             stride = 1
@@ -269,3 +268,45 @@ class SelectiveKernel(nn.Module):
         to_a, to_b = jnp.split(mixing, 2, axis=-1)
         weight = nn.sigmoid(to_a - to_b)
         return weight * a + (1 - weight) * b
+
+
+@jax.custom_jvp
+def max_pool(x: jax.Array) -> jax.Array:
+    """The largest value of each 3x3 window, at stride 2, with one pixel of padding.
+
+    It equals torch's `MaxPool2d(3, stride=2, padding=1)`. Of equal values the first in
+    the window gets the gradient, as in torch.
+
+    Args:
+      x: [B, H, W, C], floats.
+
+    Returns:
+      [B, ceil(H / 2), ceil(W / 2), C].
+
+    Example:
+      >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+      [[5.0, 7.0], [13.0, 15.0]]
+    """
+    return reduce(jnp.maximum, _pool_slices(x, -jnp.inf))
+
+
+# The gradient of flax's max_pool is a scatter, whose additions have no fixed order. On an
+# H200 it took 1.1 of the 38 ms of a ResNet-50's step at 224 px (batch 128, bfloat16), and
+# the positions that the forward pass writes for it 0.5 ms. XLA fuses this sum instead.
+@max_pool.defjvp
+def _max_pool_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]):
+    first, *others = _pool_slices(primals[0], -jnp.inf)
+    largest, place = first, jnp.zeros(first.shape, jnp.uint8)
+    for k, values in enumerate(others, start=1):
+        place = jnp.where(values > largest, jnp.uint8(k), place)
+        largest = jnp.maximum(largest, values)
+    moved = enumerate(_pool_slices(tangents[0], 0))
+    return largest, reduce(jnp.add, [jnp.where(place == k, t, 0) for k, t in moved])
+
+
+def _pool_slices(x: jax.Array, padding: float) -> list[jax.Array]:
+    """The nine positions of the window, row by row, each as one array."""
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=padding)
+    rows, columns = (2 * ((side + 1) // 2) - 1 for side in x.shape[1:3])
+    corners = [(i, j) for i in range(3) for j in range(3)]
+    return [padded[:, i : i + rows : 2, j : j + columns : 2] for i, j in corners]

@@ -12,6 +12,10 @@ Interval = tuple[float, float]
 
 # Otherwise GPUs round the pixels in a product to the 10 bits of TF32.
 PRECISION = jax.lax.Precision.HIGHEST
+# What moves the pixels of a random view may round so. At 224 pixels the error on an
+# NVIDIA H200 was 0.03 of the 255 grey levels on average and 0.3 at most, and the product
+# took less than half the time.
+_RESAMPLE_PRECISION = jax.lax.Precision.HIGH
 
 
 def to_float(images: jax.Array) -> jax.Array:
@@ -85,5 +89,5 @@ def between(draw, low, high):
 
 def resample(images, rows, columns):
     """[B, H, W, C] by [B, h, H] and [B, w, W] -> [B, h, w, C]."""
-    tall = jnp.einsum("bsh,bhwc->bswc", rows, images, precision=PRECISION)
-    return jnp.einsum("btw,bswc->bstc", columns, tall, precision=PRECISION)
+    tall = jnp.einsum("bsh,bhwc->bswc", rows, images, precision=_RESAMPLE_PRECISION)
+    return jnp.einsum("btw,bswc->bstc", columns, tall, precision=_RESAMPLE_PRECISION)

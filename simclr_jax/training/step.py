@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from simclr_jax.training import loss_scale
 
@@ -84,7 +85,7 @@ def make_step(
         (_, (loss, model_state, metrics)), grads = jax.value_and_grad(
             scaled_loss, has_aux=True
         )(state.params, state.model_state, key, batch, scale)
-        grads = jax.tree.map(lambda g: g / scale, grads)
+        grads = jax.tree.map(lambda g: _row_major(g / scale), grads)
         grad_norm = optax.global_norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -108,3 +109,13 @@ def make_step(
         return TrainState(number, params, model_state, opt_state, skipped), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _row_major(x: jax.Array) -> jax.Array:
+    """Keeps XLA from running the whole optimizer in the gradients' layout.
+
+    cuDNN returns the gradient of a kernel with its axes in another order. XLA then
+    transposed parameters and moments to that order and back, which took longer than the
+    update. So only the gradient is transposed.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
