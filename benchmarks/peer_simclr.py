@@ -2,9 +2,11 @@
 
 `throughput.py --peer=PYTHON` runs this file by an interpreter that has torch and
 lightly. It reads requests as JSON lines on stdin, {"case": ..., "mode": "train" |
-"step", "steps": n, "data": path}, and answers each with {"seconds": of the n steps}.
-"train" uses lightly's transform on two data workers, its loss and head, and Adam;
-"step" is the same on two given batches. Convolutions run channels_last.
+"step" | "compiled", "steps": n, "data": path}, and answers each with {"seconds": of
+the n steps}. "train" uses lightly's transform on as many data workers as there are
+cores (but one), its loss and head, and Adam; "step" is the same on two given batches,
+and "compiled" is "step" through torch.compile. Convolutions run channels_last. On a GPU
+Adam is fused, cuDNN chooses by measuring, and a bfloat16 case runs under autocast.
 """
 
 import json
@@ -18,6 +20,10 @@ from torch import nn
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
+WORKERS = max(2, (os.cpu_count() or 2) - 1)
+torch.backends.cudnn.benchmark = True
+torch.set_float32_matmul_precision("high")  # TF32, as XLA
+torch.backends.cudnn.allow_tf32 = True
 
 try:
     import torchvision  # noqa: F401
@@ -67,15 +73,18 @@ class Block(nn.Module):
         return self.relu(self.layers(x) + self.shortcut(x))
 
 
-def encoder(depth: int, width: float) -> tuple[nn.Module, int]:
-    """torchvision's ResNet at a width, with CIFAR's stem; and how many features."""
+def encoder(depth: int, width: float, size: int) -> tuple[nn.Module, int]:
+    """torchvision's ResNet, with CIFAR's stem below 96 px; and its features."""
     blocks = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[depth]
     channels, bottleneck = int(64 * width), depth >= 50
+    kernel, step = (3, 1) if size < 96 else (7, 2)
     layers: list[nn.Module] = [
-        nn.Conv2d(3, channels, 3, 1, 1, bias=False),
+        nn.Conv2d(3, channels, kernel, step, kernel // 2, bias=False),
         nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     ]
+    if size >= 96:
+        layers.append(nn.MaxPool2d(3, 2, 1))
     last = channels
     for stage, count in enumerate(blocks):
         for i in range(count):
@@ -87,11 +96,13 @@ def encoder(depth: int, width: float) -> tuple[nn.Module, int]:
 
 
 class Views(torch.utils.data.Dataset):
-    def __init__(self, images: np.ndarray):
-        size = images.shape[1]
+    def __init__(self, images: np.ndarray, blur: float):
         self.images = images
         self.transform = SimCLRTransform(
-            input_size=size, cj_strength=0.5, gaussian_blur=0.0, normalize=None
+            input_size=images.shape[1],
+            cj_strength=1.0 if blur else 0.5,
+            gaussian_blur=blur,
+            normalize=None,
         )
 
     def __len__(self) -> int:
@@ -105,47 +116,53 @@ class Peer:
     """One case: the network, its optimizer and the images."""
 
     def __init__(self, case: dict, path: str):
-        self.batch = case["batch"]
+        self.batch, self.blur = case["batch"], case["blur"]
         self.images = np.load(path)
-        body, features = encoder(case["depth"], case["width"])
+        self.half = CUDA and case["precision"] == "bfloat16"
+        body, features = encoder(case["depth"], case["width"], case["size"])
         head = SimCLRProjectionHead(features, features, 128)
         self.net = nn.Sequential(body, head).to(
             DEVICE, memory_format=torch.channels_last
         )
-        self.optimizer = torch.optim.Adam(self.net.parameters(), 1e-3)
+        self.compiled = torch.compile(self.net)  # at its first call
+        self.optimizer = torch.optim.Adam(self.net.parameters(), 1e-3, fused=CUDA)
         self.loss = NTXentLoss(0.5)
 
-    def step(self, a, b) -> None:
+    def step(self, net: nn.Module, a, b) -> None:
         x = torch.cat([a, b]).to(DEVICE, non_blocking=True)
         x = x.contiguous(memory_format=torch.channels_last)
-        loss = self.loss(*self.net(x).chunk(2))
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=self.half):
+            z = net(x)
+        loss = self.loss(*z.float().chunk(2))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
     def run(self, mode: str, steps: int) -> float:
         batches = self._batches(mode)
-        self.step(*next(batches))  # warms up, and starts the workers
+        net = self.compiled if mode == "compiled" else self.net
+        for _ in range(3 if CUDA else 1):  # warms up, and starts the workers
+            self.step(net, *next(batches))
         _wait()
         start = time.perf_counter()
         for _ in range(steps):
-            self.step(*next(batches))
+            self.step(net, *next(batches))
         _wait()
         return time.perf_counter() - start
 
     def _batches(self, mode: str):
-        if mode == "step":
+        if mode != "train":
             images = torch.from_numpy(self.images[: 2 * self.batch])
             pair = (images.permute(0, 3, 1, 2).float() / 255).to(DEVICE).chunk(2)
             while True:
                 yield pair
         while True:
             loader = torch.utils.data.DataLoader(
-                Views(self.images),
+                Views(self.images, self.blur),
                 self.batch,
                 shuffle=True,
                 drop_last=True,
-                num_workers=2,
+                num_workers=WORKERS,
                 pin_memory=CUDA,
             )
             for (a, b), *_ in (x if isinstance(x, tuple) else (x,) for x in loader):

@@ -1,17 +1,22 @@
-"""Times a SimCLR train step, whole and in parts, on the device at hand.
+"""Times train steps, whole and in parts, on the device at hand, next to a peer's.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --cases=r18_quarter --rounds=7
     python benchmarks/throughput.py --peer=PYTHON    # which has torch and lightly
+    python benchmarks/throughput.py --gpu --peer=PYTHON    # about four minutes
 
-Prints one JSON line per case, then a table. `train` is the whole step as launch.py runs
-it: gather the images on the device, augment, encode, loss, gradients, Adam. `step` is
-the same on two given batches. Parts are timed alone, so they need not add up. With
---peer, lightly's SimCLR in PyTorch (peer_simclr.py) trains the same architecture on the
-same images, in alternating turns. The ratio is its time over ours in the same turn:
-above 1 we are faster. FLOPs are three times those that XLA counts for the forward pass.
+Prints one JSON line per case of cases.py, then a table. `train` is the whole step as
+launch.py runs it: gather the images on the device, augment, encode, loss, gradients,
+Adam. `step` is the same on two given batches. Parts are timed alone, so they need not
+add up. With --peer, lightly's SimCLR in PyTorch (peer_simclr.py) trains the same
+architecture on the same images, in alternating turns. The ratio is its time over ours
+in the same turn: above 1 we are faster. FLOPs are three times those of the forward pass.
 `share` is their share of the device's peak, for a CPU of its measured float32 matrix
 product.
+
+On a GPU (--gpu) only our `train` is timed, and the peer's `step`, plain and with
+torch.compile: our augmentation counts against us. Its `train`, which loads images with
+all cores, is timed for one case.
 """
 
 import argparse
@@ -24,7 +29,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,120 +46,95 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from simclr_jax import augment, data, losses, methods  # noqa: E402
-from simclr_jax import training as train  # noqa: E402
-from simclr_jax.encoders import ResNet  # noqa: E402
-from simclr_jax.heads import Projector  # noqa: E402
-from simclr_jax.stages import pretrain  # noqa: E402
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-CASES = {
-    "r18_quarter": {"depth": 18, "width": 0.25, "batch": 256, "size": 32},
-    "r18": {"depth": 18, "width": 1.0, "batch": 64, "size": 32},
-    "r50": {"depth": 50, "width": 1.0, "batch": 32, "size": 32},
-    "r18_96": {"depth": 18, "width": 1.0, "batch": 32, "size": 96},
-}
-# Dense float32 (TF32 where XLA uses it), TFLOP/s, from the data sheets.
-PEAKS = {"NVIDIA H100 80GB HBM3": 494.7, "NVIDIA H200": 494.7}
+import cases as cases_lib  # noqa: E402
+from cases import CASES, Ours  # noqa: E402
+
+from simclr_jax import losses  # noqa: E402
+
+# Dense TFLOP/s, from the data sheets; float32 as TF32, which XLA uses.
+PEAKS = {"float32": 494.7, "bfloat16": 989.4}
+_CARDS = ("NVIDIA H100 80GB HBM3", "NVIDIA H200")
+# The peer's modes on a GPU; with a loader only where that takes least time.
+_GPU_MODES = ("step", "compiled")
+_LOADED = "r18_bf16"
 
 
-class Ours:
-    """One case of ours: the compiled step on augmented or on given views, and parts."""
+def compile_step(ours: Ours, mode: str) -> dict[str, float]:
+    """Compiles a mode's step and takes the first one."""
+    begin = time.perf_counter()
+    ours.compiled[mode] = ours.lower(mode).compile()
+    compiled = time.perf_counter()
+    ours.run(mode, 1)
+    first = time.perf_counter()
+    memory = ours.compiled[mode].memory_analysis()
+    return {
+        "compile_s": compiled - begin,
+        "first_step_s": first - begin,
+        "temporaries_mib": memory.temp_size_in_bytes / 2**20,
+    }
 
-    def __init__(self, case: dict[str, Any], images: np.ndarray):
-        batch, size = case["batch"], case["size"]
-        self.images = jnp.asarray(images)
-        encoder = ResNet(case["depth"], case["width"], stem="cifar")
-        self.method = methods.make("simclr", encoder, projector=Projector(dim=128))
-        self.key, self.tx = jax.random.key(0), optax.adam(1e-3)
-        two = (augment.View(), augment.View())
-        self.augment = partial(augment.two_views, views=two, size=size)
-        pair = self.images[: 2 * batch].astype(jnp.float32) / 255
-        self.views = (pair[:batch], pair[batch:])
-        self.batches = {
-            "train": {"index": jnp.arange(batch), "dataset": {"image": self.images}},
-            "step": {"views": self.views},
-        }
-        self.losses = {
-            "train": pretrain.make_loss(self.method, two, size, 0),
-            "step": lambda params, state, key, batch: self.method.loss(
-                params, state, key, batch["views"]
-            ),
-        }
-        self.start = jax.jit(
-            lambda: train.init_state(
-                *self.method.init(self.key, self.views[0][:2]), self.tx
-            )
-        )
-        self.compiled: dict[str, Any] = {}
-        self.states: dict[str, Any] = {}
 
-    def compile(self, mode: str) -> dict[str, float]:
-        """Compiles a mode's step and takes the first one."""
+def seconds(ours: Ours, mode: str, steps: int) -> float:
+    begin = time.perf_counter()
+    ours.run(mode, steps)
+    return time.perf_counter() - begin
+
+
+def parts(ours: Ours, rounds: int) -> dict[str, float]:
+    """Milliseconds of each part of the step."""
+    state = ours.start()
+    z = jax.random.normal(ours.key, (2, ours.batch, 128))
+    index = jnp.arange(ours.batch)
+
+    def forward(params, model_state, views):
+        return ours.method.loss(params, model_state, ours.key, views, index)
+
+    def backward(params, model_state, views):
+        return jax.grad(forward, has_aux=True)(params, model_state, views)
+
+    def loss(z):
+        return jax.value_and_grad(lambda z: losses.nt_xent(*z).mean())(z)
+
+    def update(params, opt_state):
+        updates, opt_state = ours.tx.update(params, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    network = (state.params, state.model_state, ours.views)
+    calls: dict[str, Any] = {
+        "augment": (ours.augment, (ours.key, ours.images[: ours.batch])),
+        "forward": (forward, network),
+        "forward_backward": (backward, network),
+        "loss": (loss, (z,)),
+        "update": (update, (state.params, state.opt_state)),
+    }
+    return {name: milliseconds(*call, rounds) for name, call in calls.items()}
+
+
+def milliseconds(function: Any, arguments: tuple, rounds: int, calls: int = 1) -> float:
+    """The median time of a call, over rounds of so many calls."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    jax.block_until_ready(compiled(*arguments))
+    times = []
+    for _ in range(rounds):
         begin = time.perf_counter()
-        state = self.start()
-        step = train.make_step(self.losses[mode], self.tx, prepare=data.take)
-        lowered = step.lower(state, self.key, self.batches[mode])
-        self.compiled[mode] = lowered.compile()
-        compiled = time.perf_counter()
-        self.states[mode] = state
-        self.run(mode, 1)
-        first = time.perf_counter()
-        memory = self.compiled[mode].memory_analysis()
-        return {
-            "compile_s": compiled - begin,
-            "first_step_s": first - begin,
-            "temporaries_mib": memory.temp_size_in_bytes / 2**20,
-        }
+        for _ in range(calls):
+            result = compiled(*arguments)
+        jax.block_until_ready(result)
+        times.append(1e3 * (time.perf_counter() - begin) / calls)
+    return statistics.median(times)
 
-    def run(self, mode: str, steps: int) -> float:
-        """Takes so many steps; returns their seconds."""
-        state, batch = self.states[mode], self.batches[mode]
-        begin = time.perf_counter()
-        for _ in range(steps):
-            state, _ = self.compiled[mode](state, self.key, batch)
-        jax.block_until_ready(state)
-        self.states[mode] = state
-        return time.perf_counter() - begin
 
-    def parts(self, rounds: int) -> tuple[dict[str, float], float]:
-        """(milliseconds of each part, FLOPs of the forward pass)."""
-        state = self.start()
-        z = jax.random.normal(self.key, (2, len(self.views[0]), 128))
+def forward_flops(ours: Ours) -> float:
+    """Multiplications and additions of the products of one forward pass."""
+    from memory import flops
 
-        def forward(params, model_state, views):
-            return self.method.loss(params, model_state, self.key, views)
-
-        def backward(params, model_state, views):
-            return jax.grad(forward, has_aux=True)(params, model_state, views)
-
-        def loss(z):
-            return jax.value_and_grad(lambda z: losses.nt_xent(*z).mean())(z)
-
-        def update(params, opt_state):
-            updates, opt_state = self.tx.update(params, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state
-
-        network = (state.params, state.model_state, self.views)
-        calls = {
-            "augment": (self.augment, (self.key, self.images[: len(self.views[0])])),
-            "forward": (forward, network),
-            "forward_backward": (backward, network),
-            "loss": (loss, (z,)),
-            "update": (update, (state.params, state.opt_state)),
-        }
-        milliseconds, flops = {}, 0.0
-        for name, (function, arguments) in calls.items():
-            compiled = jax.jit(function).lower(*arguments).compile()
-            if name == "forward":
-                flops = compiled.cost_analysis()["flops"]
-            jax.block_until_ready(compiled(*arguments))
-            times = []
-            for _ in range(rounds):
-                begin = time.perf_counter()
-                jax.block_until_ready(compiled(*arguments))
-                times.append(1e3 * (time.perf_counter() - begin))
-            milliseconds[name] = statistics.median(times)
-        return milliseconds, flops
+    state = jax.eval_shape(ours.start)
+    batch = ours.batches["step"]
+    loss = ours.losses["step"]
+    traced = jax.make_jaxpr(loss)(state.params, state.model_state, ours.key, batch)
+    return flops(traced.jaxpr)
 
 
 class Peer:
@@ -183,11 +162,11 @@ class Peer:
         return answer["seconds"]
 
 
-def peak_tflops() -> float | None:
+def peak_tflops(precision: str) -> float | None:
     """The data sheet's peak, or what a float32 matrix product reaches on this CPU."""
     device = jax.devices()[0]
     if device.platform != "cpu":
-        return PEAKS.get(device.device_kind)
+        return PEAKS[precision] if device.device_kind in _CARDS else None
     x = jnp.ones((3072, 3072))
     product = jax.jit(lambda x: x @ x)
     jax.block_until_ready(product(x))
@@ -200,60 +179,124 @@ def peak_tflops() -> float | None:
 
 
 def measure(name: str, rounds: int, peer: Peer | None, folder: str) -> dict[str, Any]:
-    """Measures one case: both modes, in alternating turns with the peer, and parts."""
+    """Measures one case on a CPU: both modes, each with the peer's, and the parts."""
     case = CASES[name]
-    rng = np.random.default_rng(0)
-    shape = (8 * case["batch"], case["size"], case["size"], 3)
-    images = rng.integers(0, 256, shape, np.uint8)
+    images = cases_lib.images(case)
     data = f"{folder}/{name}.npy"
     np.save(data, images)
     ours, result = Ours(case, images), {"case": name, **case}
     for mode in ("train", "step"):
-        result[mode] = ours.compile(mode)
-        steps = max(1, round(3 / ours.run(mode, 1)))  # about three seconds a turn
+        result[mode] = compile_step(ours, mode)
+        steps = max(1, round(3 / seconds(ours, mode, 1)))  # about three seconds a turn
         our_times, peer_times = [], []
         for _ in range(rounds):
-            our_times.append(ours.run(mode, steps) / steps)
+            our_times.append(seconds(ours, mode, steps) / steps)
             if peer:
                 peer_times.append(peer.run(case, data, mode, steps) / steps)
         result[mode]["images_per_s"] = case["batch"] / statistics.median(our_times)
         if peer:
-            ratios = [b / a for a, b in zip(our_times, peer_times, strict=True)]
-            result[mode]["peer_images_per_s"] = case["batch"] / statistics.median(
-                peer_times
-            )
-            result[mode]["ratio"] = statistics.median(ratios)
-            result[mode]["ratio_range"] = [min(ratios), max(ratios)]
-    result["parts_ms"], forward = ours.parts(rounds)
-    seconds = case["batch"] / result["step"]["images_per_s"]
-    result["tflops"] = 3 * forward / seconds / 1e12
-    peak = peak_tflops()
-    result["share"] = result["tflops"] / peak if peak else None
-    result["peak_tflops"] = peak
+            result[mode] |= compared(case["batch"], our_times, peer_times)
+    result["parts_ms"] = parts(ours, rounds)
+    return result | rates(ours, case, result["step"]["images_per_s"])
+
+
+def measure_gpu(
+    name: str, rounds: int, peer: Peer | None, folder: str
+) -> dict[str, Any]:
+    """Measures one case on a GPU, in turns of about 0.8 s after a warm-up."""
+    case = CASES[name]
+    images = cases_lib.images(case)
+    data = f"{folder}/{name}.npy"
+    np.save(data, images)
+    ours, result = Ours(case, images), {"case": name, **case}
+    result["train"] = compile_step(ours, "train")
+    seconds(ours, "train", 3)
+    steps = max(3, round(0.8 / (seconds(ours, "train", 5) / 5)))
+    modes = ("step",)
+    if peer is None or case["method"] != "simclr":
+        modes = ()
+    elif case["precision"] == "bfloat16":
+        modes = _GPU_MODES + (("train",) if name == _LOADED else ())
+    our_times: list[float] = []
+    peer_times: dict[str, list[float]] = {mode: [] for mode in modes}
+    for _ in range(rounds):
+        our_times.append(seconds(ours, "train", steps) / steps)
+        for mode in modes:
+            assert peer is not None
+            peer_times[mode].append(peer.run(case, data, mode, steps) / steps)
+    result["train"]["images_per_s"] = case["batch"] / statistics.median(our_times)
+    for mode, times in peer_times.items():
+        result[f"peer_{mode}"] = compared(case["batch"], our_times, times)
+    two = (ours.augment, (ours.key, ours.images[: ours.batch]))
+    result["parts_ms"] = {"augment": milliseconds(*two, rounds, calls=20)}
+    return result | rates(ours, case, result["train"]["images_per_s"])
+
+
+def compared(batch: int, our_times: list, peer_times: list) -> dict[str, Any]:
+    """The peer's rate and its time over ours, turn by turn."""
+    ratios = [b / a for a, b in zip(our_times, peer_times, strict=True)]
+    return {
+        "peer_images_per_s": batch / statistics.median(peer_times),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+
+
+def rates(ours: Ours, case: dict[str, Any], images_per_s: float) -> dict[str, Any]:
+    """FLOP/s, their share of the peak, and the peak of memory."""
+    tflops = 3 * forward_flops(ours) / case["batch"] * images_per_s / 1e12
+    peak = peak_tflops(case["precision"])
     stats = jax.devices()[0].memory_stats() or {}
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result["peak_mib"] = stats.get("peak_bytes_in_use", most) / 2**20
-    return result
+    return {
+        "tflops": tflops,
+        "share": tflops / peak if peak else None,
+        "peak_tflops": peak,
+        # Of the process so far: only the first case's peak is its own.
+        "peak_mib": stats.get("peak_bytes_in_use", most) / 2**20,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--gpu", action="store_true", help="the cases of a GPU")
+    parser.add_argument("--cases", help="names of cases.py, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer", help="an interpreter that has torch and lightly")
     options = parser.parse_args()
     peer = Peer(options.peer) if options.peer else None
+    names = cases_lib.GPU if options.gpu else cases_lib.CPU
+    chosen = options.cases.split(",") if options.cases else list(names)
+    one = measure_gpu if options.gpu else measure
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in options.cases.split(","):
-            results.append(measure(name, options.rounds, peer, folder))
+        for name in chosen:
+            results.append(one(name, options.rounds, peer, folder))
             print(json.dumps(results[-1]), flush=True)
     device = jax.devices()[0].device_kind
     versions = {"jax": jax.__version__} | (peer.versions if peer else {})
     flags = os.environ.get("XLA_FLAGS", "")
     print(f"\n{device}, {os.cpu_count()} cores, {platform.machine()}, {versions}")
     print(f"XLA_FLAGS={flags}\n")
-    print(table(results))
+    print(gpu_table(results) if options.gpu else table(results))
+
+
+def gpu_table(results: list[dict[str, Any]]) -> str:
+    """Markdown: our training and the peer's steps."""
+    header = ["case", "train img/s", "TFLOP/s", "share of peak", "compile s"]
+    header += ["augment ms", "peer step", "ratio", "compiled", "ratio", "peer train"]
+    lines = [[*header, "ratio"], ["---"] * (len(header) + 1)]
+    for result in results:
+        train = result["train"]
+        cells = [result["case"], f"{train['images_per_s']:,.0f}"]
+        cells += [f"{result['tflops']:.0f}", _number(result["share"], ".0%")]
+        cells += [f"{train['compile_s']:.0f}", f"{result['parts_ms']['augment']:.2f}"]
+        for mode in (*_GPU_MODES, "train"):
+            row = result.get(f"peer_{mode}", {})
+            cells.append(_number(row.get("peer_images_per_s"), ",.0f"))
+            cells.append(_number(row.get("ratio"), ".2f"))
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def table(results: list[dict[str, Any]]) -> str:
