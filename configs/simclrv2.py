@@ -33,6 +33,8 @@ ImageNet instead, listed in google-research/simclr (imagenet_subsets):
 
 `--config.method.memory=65536` is the paper's memory of 65,536 additional negatives. The
 paper reports about one point for it; its released code does not have it.
+`configs/simclrv2_networks.py` and `configs/simclrv2_heads.py` sweep the paper's
+networks and heads.
 
 To run the steps one by one, or to teach another student, use another workdir:
 

@@ -6,6 +6,7 @@ Sources: SimCLR (arXiv 2002.05709) and google-research/simclr at 383d414; SimCLR
 issues 77 and 166.
 """
 
+import math
 from pathlib import Path
 
 import pytest
@@ -198,9 +199,9 @@ def test_the_small_batch_study_trains_as_stl10_published():
     }
 
 
-CPU = {"demo", "folder:unlabelled", "folder:labelled", "moco_mechanisms"}
+CPU = {"demo", "folder:unlabelled", "folder:labelled", "moco_mechanisms:cpu"}
 CPU |= {"cifar10_cpu:simclr", "cifar10_cpu:moco", "cifar10_cpu:byol"}
-CPU |= {"random_target", "simclrv2:cpu", "small_batch:cpu"}
+CPU |= {"random_target:cpu", "simclrv2:cpu", "simclrv2_heads:cpu", "small_batch:cpu"}
 CPU |= {"augmentations:cpu", "batch_epochs:cpu", "head_depth:cpu"}
 
 
@@ -227,8 +228,101 @@ def test_only_the_operation_crop_flips(name):
         assert ("augment.crop_scale" in changed) == ("crop" in row)
 
 
-def test_the_largest_network_is_fine_tuned_at_its_own_rate():
-    """SimCLRv2, section 3: 0.064 at batch 1024 for width above 1 or SK."""
+def test_larger_networks_are_fine_tuned_at_a_lower_rate():
+    """SimCLRv2, section 3: batch 1024; 0.16, and 0.064 for width above 1 or SK."""
+    base = fields("simclrv2_networks:1percent")
+    assert base["finetune.batch_size"] == 1024
+    assert base["finetune.optimizer.lr_scaling"] == "sqrt"
+    for variant in ("1percent", "10percent", "100percent"):
+        for row in sweep(f"simclrv2_networks:{variant}").rows.values():
+            larger = row["encoder.width"] > 1 or row["encoder.sk"]
+            rate = row["finetune.optimizer.lr"] * math.sqrt(1024)
+            assert rate == pytest.approx(0.064 if larger else 0.16)
+    # The recipe's own command for the largest network has it too.
     text = (CONFIGS / "simclrv2.py").read_text()
     command = text[text.index("--config.encoder.depth=152") :].partition("\n\n")[0]
     assert "--config.finetune.optimizer.lr=0.002" in command
+
+
+# google-research/simclr, README: the first, the fourth and the last row of its table.
+TABLE = {
+    "resnet50-1x": (57.9, 68.4, 76.3, 71.7, 76.6),
+    "resnet50-2x-sk": (70.6, 77.0, 81.3, 77.7, 79.3),
+    "resnet152-3x-sk": (74.9, 80.1, 83.1, 79.8, 80.5),
+}
+# Share of the labels, epochs and first layer of the head (SimCLRv2, section 3).
+FINE_TUNED = {
+    "1percent": (0.01, 60, 1),
+    "10percent": (0.1, 30, 1),
+    "100percent": (1.0, 30, 0),
+}
+COLUMNS = {
+    "1percent": "finetune.pretrained.top1",
+    "10percent": "finetune.pretrained.top1",
+    "100percent": "finetune.pretrained.top1",
+    "linear": "probe.pretrained.top1",
+    "supervised": "supervised.top1",
+}
+
+
+@pytest.mark.parametrize("place, variant", enumerate(COLUMNS))
+def test_the_thirteen_networks_have_their_published_figures(place, variant):
+    made, base = sweep(f"simclrv2_networks:{variant}"), f"simclrv2_networks:{variant}"
+    assert len(made.rows) == len(made.published) == 13
+    assert made.score == COLUMNS[variant]
+    for row, figures in TABLE.items():
+        assert made.published[row] == figures[place]
+    # In the paper, width and selective kernels help in each column; so does depth.
+    for depth in (50, 101, 152):
+        kinds = ("1x", "1x-sk", "2x", "2x-sk")
+        one, sk, two, both = (made.published[f"resnet{depth}-{x}"] for x in kinds)
+        assert one < min(sk, two) <= max(sk, two) < both
+    networks = {
+        (x["encoder.depth"], x["encoder.width"], x["encoder.sk"])
+        for x in made.rows.values()
+    }
+    assert len(networks) == 13
+    if variant in FINE_TUNED:
+        names = ("label_fraction", "epochs", "from_layer")
+        found = fields(base)
+        assert tuple(found[f"finetune.{x}"] for x in names) == FINE_TUNED[variant]
+
+
+@pytest.mark.parametrize("variant", ["cifar10", "cpu", "imagenet"])
+def test_every_head_is_fine_tuned_from_each_of_its_layers(variant):
+    made = sweep(f"simclrv2_heads:{variant}")
+    places = [
+        (row["projector.layers"], row["finetune.from_layer"])
+        for row in made.rows.values()
+    ]
+    assert sorted(places) == [(n, j) for n in (2, 3, 4) for j in range(n + 1)]
+    assert made.score == "finetune.pretrained.top1"
+    assert "finetune" in fields(f"simclrv2_heads:{variant}")["stages"]
+
+
+def test_the_random_target_of_the_paper():
+    """BYOL, table 5a, tau 1; 300 epochs: rate 0.3, decay 1e-6 (appendix)."""
+    found = fields("random_target:imagenet")
+    assert (found["epochs"], found["batch_size"]) == (300, 4096)
+    assert (found["optimizer.lr"], found["optimizer.weight_decay"]) == (0.3, 1e-6)
+    for variant in ("cpu", "cifar10", "imagenet"):
+        found = fields(f"random_target:{variant}")
+        assert found["method.momentum"] == 1.0
+        assert found["method.target_init"] == "random"
+        assert found["probe.target"]
+
+
+def test_mocos_mechanisms_on_a_gpu():
+    """MoCo v1, section 4.1: end-to-end up to batch 1024, groups of 32 images."""
+    base, made = fields("moco_mechanisms:cifar10"), sweep("moco_mechanisms:cifar10")
+    assert base["batch_size"] / base["method.bn_groups"] == 32
+    assert base["optimizer.lr_scaling"] == "linear"
+    largest = 0
+    for row in made.rows.values():
+        if row["method.mechanism"] == "end_to_end":
+            assert row["batch_size"] == row["method.queue_size"]
+            assert row["batch_size"] / row["method.bn_groups"] == 32
+            largest = max(largest, row["batch_size"])
+        else:
+            assert "batch_size" not in row
+    assert largest == 1024
