@@ -5,17 +5,20 @@
 
 As in the paper, one view is augmented and the other is not. The operations:
 
-- crop: a window of 8 to 100 % of the area, resized;
+- crop: a window of 8 to 100 % of the area, resized, and a left-right flip in half of
+  the views (the paper's "cropping and resizing (with horizontal flipping)", section
+  3.1);
 - cutout: a blackened window of 2 to 33 % of the area;
 - color: the four colour operations (probability 0.8), then grayscale (0.2);
-- blur: in half of the views;
+- blur: in half of the views. At 32 pixels its kernel has 3x3 pixels, so it does little;
 - rotate: up to 90 degrees to either side, black corners (the paper: quarter turns).
 
 We have neither the paper's Sobel filter nor its Gaussian noise. Every pair is applied
 in the same fixed order, so the map is symmetric. All images have the same size, so they
 need no crop beforehand, as the paper's ImageNet did. The report draws the map, with
-single operations on its diagonal. The default trains a ResNet-18 on CIFAR-10; `:cpu`
-has the setting of `configs/small_batch.py:cpu`.
+single operations on its diagonal. The default trains a ResNet-18 on CIFAR-10 as
+`configs/cifar10.py:resnet18` does (SGD, temperature 0.5), not as the paper; `:cpu` has
+the setting of `configs/small_batch.py:cpu`.
 """
 
 from itertools import combinations_with_replacement
@@ -36,7 +39,7 @@ _OFF = {
     "erase": 0.0,
 }
 _ON = {
-    "crop": {"crop_scale": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)},
+    "crop": {"crop_scale": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3), "flip": 0.5},
     "cutout": {"erase": 1.0},
     "color": {"jitter": 0.8, "grayscale": 0.2},
     "blur": {"blur": 0.5},

@@ -48,9 +48,9 @@ def _simclr(config):
 
 def _moco(config):
     # The authors' CIFAR-10 settings (facebookresearch/moco, branch colab-notebook),
-    # except for Adam, a head of two layers and a queue of 1,024. A queue of 4,096 would
-    # hold keys of 41 % of these images, and 9 % of the queries would meet a key of
-    # their own image among the negatives.
+    # except for Adam, the initialisation, a head of two layers and a queue of 1,024. A
+    # queue of 4,096 would hold keys of 41 % of these images, and 9 % of the queries
+    # would meet a key of their own image among the negatives.
     config.method.name = "moco"
     config.method.temperature = 0.1
     config.method.momentum = 0.99

@@ -81,7 +81,8 @@ def get_config() -> Any:
     # The stages to run, in this order; choose from:
     # pretrain knn probe finetune supervised distill report.
     config.stages = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
-    # Another workdir, whose encoder knn, probe and finetune use; "": this one.
+    # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
+    # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
     config.pretrained = ""
 
     config.batch_size = 256  # images per pretraining step; each gives two views

@@ -96,6 +96,9 @@ def optimizer(
         batch_size=plan.batch_size,
         warmup_steps=warmup,
         total_steps=total,
+        # SimCLRv2's code excludes the classifier from LARS in pretraining and
+        # fine-tuning (model.py), but not the student's (distillation_self_training).
+        adapt_classifiers=stage == "distill",
         **fields,
     )
     # The probe needs no loss scale: its features are float32.

@@ -3,7 +3,8 @@
 SimCLRv2's third step (arXiv 2006.10029, section 2, equations 2 and 3). The student
 learns the teacher's class probabilities on the pretraining images and, with
 `distill.label_weight`, the labels that fine-tuning uses. Both see the same crop; the
-teacher normalises by its running statistics and gets no gradient.
+teacher normalises by its running statistics and gets no gradient. Under LARS the trust
+ratio covers the student's classifier too (`optimizers.make`: `adapt_classifiers`).
 """
 
 from collections.abc import Callable, Iterator

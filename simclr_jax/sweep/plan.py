@@ -1,7 +1,9 @@
 """The points of a sweep: each row of the recipe's `sweep()`, times the seeds.
 
 A point is one row with one seed: a run like any other, in WORKDIR/ROW/seed_N. Its
-process writes what it prints to log.txt there.
+process writes what it prints to log.txt there. In `config.pretrained`, `{row}` and any
+`{FIELD}` stand for the point's own: OLD/{row}/seed_{seed} is the same point of another
+sweep, whose encoder it uses.
 """
 
 import copy
@@ -62,9 +64,17 @@ def points(
         for row, row_config in changed.items():
             config = copy.deepcopy(row_config)
             config.seed = seed
+            config.pretrained = _of_point(config.pretrained, row, config)
             path = folder / row / f"seed_{seed}"
             all_points.append(Point(row, seed, config, path))
     return all_points
+
+
+def _of_point(text: str, row: str, config: Config) -> str:
+    """`text` with the point's row and fields in the place of their names in braces."""
+    for name, value in [("row", row), *flatten(config)]:
+        text = text.replace(f"{{{name}}}", str(value))
+    return text
 
 
 def _with(config: Config, fields: dict[str, Any], row: str) -> Config:
@@ -115,7 +125,7 @@ def check(
         if rows or path == "seed":
             by = f"row {rows[0]!r}" if rows else "--seeds"
             raise RequestError(f"config.{path}: {by} sets it; leave it out")
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     sweep_chart.check(sweep.chart, sweep.rows, every_field())
     for point in found:
         if (point.path.parents[1] / "config.json").exists():
@@ -125,9 +135,10 @@ def check(
             )
         try:
             workdir_lib.check(point.path, point.config)
-            if point.row in seen:  # the checks below do not depend on the seed
+            # The checks below depend on the seed only if it names the encoder.
+            if (point.row, point.config.pretrained) in seen:
                 continue
-            seen.add(point.row)
+            seen.add((point.row, point.config.pretrained))
             validate(point.config)
             if to_run:
                 _check_run(sweep, point)

@@ -1,7 +1,8 @@
 """Optimizers and learning rates: plain arguments in, an optax transformation out.
 
 All optimizers share one weight-decay mask, `decay_mask`. LARS's trust ratio also leaves
-out classifiers (`trust_mask`). Steps are optimizer updates, counted from 0.
+out classifiers (`trust_mask`), unless `adapt_classifiers` is set. Steps are optimizer
+updates, counted from 0.
 
     tx, schedule = make("lars", lr=0.075, lr_scaling="sqrt", batch_size=512,
                         weight_decay=1e-6, schedule="cosine", warmup_steps=980,
@@ -10,6 +11,7 @@ out classifiers (`trust_mask`). Steps are optimizer updates, counted from 0.
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,9 +54,9 @@ def decay_mask(params: Any) -> Any:
 def trust_mask(params: Any) -> Any:
     """Which parameters take LARS's trust ratio: kernels, except of linear classifiers.
 
-    SimCLR's code leaves out its supervised head (`exclude_from_weight_decay`, a list
-    that also applies to the trust ratio). A classifier starts at zero, where
-    a step in proportion to its norm leads nowhere.
+    In pretraining and fine-tuning, SimCLR's code leaves out its supervised head
+    (`exclude_from_weight_decay`, a list that also applies to the trust ratio). A
+    classifier starts at zero, and a step in proportion to its norm stays near zero.
 
     Args:
       params: as for `decay_mask`; classifiers are the leaves under "classifier",
@@ -144,6 +146,7 @@ def make(
     total_steps: int,
     momentum: float = 0.9,
     nesterov: bool = False,
+    adapt_classifiers: bool = False,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """An optimizer with its schedule. Weight decay reaches the kernels only.
 
@@ -161,6 +164,10 @@ def make(
       weight_decay: coefficient, for the kernels only; 0 means none.
       momentum: for sgd and lars; 0 means none. Adam has betas 0.9 and 0.999.
       nesterov: for sgd and lars.
+      adapt_classifiers: for lars: the trust ratio also covers classifiers, so that it
+        covers what `decay_mask` does. SimCLRv2's distillation needs it: its temperature
+        T multiplies the classifier's gradient by 1 / T, which only the trust ratio
+        cancels. The optimizer's state has the same structure either way.
 
     Returns:
       The transformation, whose `update` needs the parameters, and the schedule that it
@@ -183,7 +190,8 @@ def make(
         warmup_steps=warmup_steps,
         total_steps=total_steps,
     )
-    tx = _transformation(name, learning_rate, weight_decay, momentum, nesterov)
+    adapted = decay_mask if adapt_classifiers else trust_mask
+    tx = _transformation(name, learning_rate, weight_decay, momentum, nesterov, adapted)
     return tx, learning_rate
 
 
@@ -209,8 +217,9 @@ def _transformation(
     weight_decay: float,
     momentum: float,
     nesterov: bool,
+    adapted: Callable[[Any], Any],
 ) -> optax.GradientTransformation:
-    """The optax transformation of one of OPTIMIZERS."""
+    """The optax transformation of one of OPTIMIZERS; `adapted` is LARS's mask."""
     if name == "adamw":
         return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decay_mask)
     if name == "lars":
@@ -219,7 +228,7 @@ def _transformation(
             weight_decay=weight_decay,
             # By default, optax decays and adapts every leaf.
             weight_decay_mask=decay_mask,
-            trust_ratio_mask=trust_mask,
+            trust_ratio_mask=adapted,
             momentum=momentum,
             nesterov=nesterov,
         )

@@ -30,12 +30,19 @@ from simclr_jax.sweep.recipe import load as load_sweep
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
-SWEEPS += ["head_depth", "head_depth:cpu", "moco_mechanisms"]
+SWEEPS += ["head_depth", "head_depth:cpu"]
+SWEEPS += ["moco_mechanisms", "moco_mechanisms:cifar10"]
+SWEEPS += ["simclrv2_heads", "simclrv2_heads:cpu", "simclrv2_heads:imagenet"]
+SWEEPS += ["simclrv2_networks", "simclrv2_networks:1percent"]
+SWEEPS += ["simclrv2_networks:10percent", "simclrv2_networks:100percent"]
+SWEEPS += ["simclrv2_networks:supervised", "simclrv2_networks:cifar10"]
+RANDOM_TARGET = ["random_target", "random_target:cifar10", "random_target:imagenet"]
 RECIPES = [
     *("cifar10", "cifar10:resnet18", "cifar10:moco", "cifar10:byol"),
+    "cifar10:linear_head",
     *("cifar10_cpu", "cifar10_cpu:moco", "cifar10_cpu:byol", "demo"),
     *("imagenet", "imagenet:moco", "imagenet:moco_v1", "imagenet:byol"),
-    *("random_target", "stl10", "stl10:batch128", *SWEEPS),
+    *("stl10", "stl10:batch128", "stl10:published", *RANDOM_TARGET, *SWEEPS),
     *("simclrv2", "simclrv2:cifar10", "simclrv2:cpu", "folder", "folder:labelled"),
 ]
 
@@ -46,7 +53,7 @@ def load(name):
     return module, module.get_config(*filter(None, [variant]))
 
 
-@pytest.mark.parametrize("name", sorted({*RECIPES} - {*SWEEPS, "random_target"}))
+@pytest.mark.parametrize("name", sorted({*RECIPES} - {*SWEEPS, *RANDOM_TARGET}))
 @pytest.mark.parametrize("method", ["simclr", "moco", "byol"])
 def test_every_recipe_takes_another_method_by_its_name(name, method):
     """Its own method's options go with its method; the command line's stay."""
@@ -86,6 +93,7 @@ def test_every_recipe_is_valid_and_documented(name):
     for stage in ("finetune", "probe"):
         for variant in ("pretrained", "random_init"):
             results[stage][variant] = {"top1": 0.5, "top3": 0.75}
+    results["probe"]["target"] = {"top1": 0.5, "top3": 0.75}
     shown = [row for row in report.rows(results, config) if row.published]
     assert len(shown) == len(config.published.rows)
 
@@ -436,14 +444,15 @@ def lower(step, *args):
     assert "tf.aliasing_output" in module or "jax.buffer_donor" in module  # donated
 
 
-def test_the_mechanisms_rows_are_valid():
+@pytest.mark.parametrize("variant", ["cpu", "cifar10"])
+def test_the_mechanisms_rows_are_valid(variant):
     """Each point's recipe; the chart's axis is a field that they change."""
     module = importlib.import_module("configs.moco_mechanisms")
-    sweep = module.sweep()
+    sweep = module.sweep(variant)
     assert sweep["baseline"] in sweep["rows"]
     seen = set()
     for fields in sweep["rows"].values():
-        config = module.get_config()
+        config = module.get_config(variant)
         config.update_from_flattened_dict(fields)
         validate(config)
         flat = dict(flatten(config))

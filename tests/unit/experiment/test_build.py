@@ -1,10 +1,13 @@
 """What a config asks for, as objects."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from configs import common
+from configs import common, simclrv2
+from simclr_jax import losses
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import build
 from simclr_jax.training import loss_scale
@@ -68,3 +71,61 @@ def test_the_student_has_the_runs_encoder_but_for_what_is_set(config):
     config.distill.encoder.width = 0.5
     fields = build.student_fields(config)
     assert fields == dict(config.encoder) | {"width": 0.5}
+
+
+# What SimCLRv2's code does with LARS and a linear classifier: adapt it only in
+# distillation (colabs/distillation_self_training.ipynb; tf2/model.py: build_optimizer).
+@pytest.mark.parametrize(
+    "stage, name, adapted",
+    [
+        ("distill", "classifier", True),
+        ("finetune", "classifier", False),
+        ("pretrain", "online_probe", False),
+    ],
+)
+def test_lars_adapts_the_students_classifier_alone(stage, name, adapted):
+    config = simclrv2.get_config()
+    section = config if stage == "pretrain" else config[stage]
+    section.optimizer.warmup_epochs, section.optimizer.weight_decay = 0.0, 0.0
+    plan, total = build.plan(config, stage, 4096)
+    tx, schedule = build.optimizer(config, stage, plan, total)
+    params = {name: {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.ones(2)}}
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    # ||w|| / ||g|| = 3; eta = 0.001.
+    expected = -float(schedule(0)) * (0.001 * 3 if adapted else 1)
+    np.testing.assert_allclose(updates[name]["kernel"], expected, rtol=1e-6)
+    np.testing.assert_allclose(updates[name]["bias"], -float(schedule(0)), rtol=1e-6)
+
+
+def test_distillation_at_a_low_temperature_survives_its_warm_up():
+    """Its loss must fall. A temperature of 0.1 makes the gradient ten times as large;
+    without the trust ratio the recipe's rate then drives logits into the thousands."""
+    config = simclrv2.get_config()
+    assert (config.distill.temperature, config.distill.batch_size) == (0.1, 1024)
+    plan, total = build.plan(config, "distill", 1024)  # one step an epoch
+    tx, schedule = build.optimizer(config, "distill", plan, total)
+    np.testing.assert_allclose(schedule(20), 3.2, rtol=1e-6)  # 0.1 sqrt(1024)
+    key_h, key_teacher = jax.random.split(jax.random.key(0))
+    features = jax.nn.relu(jax.random.normal(key_h, (512, 512)))
+    centred = features - features.mean(0)[None]
+    teacher = centred @ jax.random.normal(key_teacher, (512, 100))
+    teacher = 8.0 * teacher / teacher.std()
+    params = {"classifier": {"kernel": jnp.zeros((512, 100)), "bias": jnp.zeros(100)}}
+
+    def loss(params):
+        layer = params["classifier"]
+        logits = features @ layer["kernel"] + layer["bias"][None]
+        return losses.distillation(logits, teacher, temperature=0.1).mean()
+
+    @jax.jit
+    def warmed_up():
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), length=20)[0][0]
+
+    start = float(loss(params))
+    np.testing.assert_allclose(start, np.log(100), rtol=1e-5)
+    assert float(loss(warmed_up())) < start / 2

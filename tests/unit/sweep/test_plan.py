@@ -5,6 +5,7 @@ from sweeps import toy
 
 from configs import common
 from simclr_jax.errors import RequestError
+from simclr_jax.experiment import preflight
 from simclr_jax.sweep import plan as sweep_plan
 
 
@@ -28,3 +29,33 @@ def test_every_seed_is_one_that_a_run_takes():
     assert sweep_plan.seeds_of("0,4294967295") == [0, 2**32 - 1]
     with pytest.raises(RequestError, match=r"^--seeds: 4294967296 is not an integer"):
         sweep_plan.seeds_of("0,4294967296")
+
+
+def test_a_point_takes_the_encoder_of_its_own_row_and_seed(tmp_path):
+    config = common.get_config()
+    config.pretrained = "old/{projector.layers}/{row}/seed_{seed}/{other}"
+    points = sweep_plan.points(
+        toy(rows={"one": {}, "two": {"projector.layers": 3}}), config, [0, 7], tmp_path
+    )
+    assert [p.config.pretrained for p in points] == [
+        "old/2/one/seed_0/{other}",
+        "old/3/two/seed_0/{other}",
+        "old/2/one/seed_7/{other}",
+        "old/3/two/seed_7/{other}",
+    ]
+    assert config.pretrained == "old/{projector.layers}/{row}/seed_{seed}/{other}"
+
+
+@pytest.mark.parametrize("pretrained, checked", [("old", 2), ("old/{seed}", 4)])
+def test_every_encoder_is_checked_before_the_sweep(
+    tmp_path, monkeypatch, pretrained, checked
+):
+    config = common.get_config()
+    config.stages, config.pretrained = ("probe",), pretrained
+    seen = []
+    monkeypatch.setattr(
+        preflight, "check", lambda config, path: seen.append(config.pretrained)
+    )
+    points = sweep_plan.points(toy(), config, [0, 7], tmp_path)
+    sweep_plan.check(toy(), points, [], to_run=True)
+    assert len(seen) == checked

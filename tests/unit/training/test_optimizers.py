@@ -180,6 +180,33 @@ def test_lars_adapts_networks_and_not_classifiers(name, adapted):
     assert optimizers.decay_mask(params)[name] == {"kernel": True, "bias": False}
 
 
+def test_lars_can_adapt_classifiers_too():
+    """google-research/simclr, colabs/distillation_self_training.ipynb: LARS excludes
+    "batch_normalization" and "bias", so it adapts and decays the student's classifier.
+    Its kernel starts at zero, where the rule's trust ratio is 1."""
+    start = {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}
+    params: dict = {"classifier": start, "encoder": tree(0)["encoder"]}
+    tx, _ = optimizers.make(
+        "lars", lr=2.0, weight_decay=0.1, total_steps=10, adapt_classifiers=True
+    )
+    left_out, _ = optimizers.make("lars", lr=2.0, weight_decay=0.1, total_steps=10)
+    state = tx.init(params)
+    # A run that began without the ratio continues with it.
+    assert jax.tree.structure(state) == jax.tree.structure(left_out.init(params))
+    expected, memory, published = leaves(params), {}, lars(2.0, 0.1)
+    for i in range(3):
+        dense = tree(i + 1)["projector"]["Dense_0"]  # [4, 5] and [5]
+        grads = {"encoder": tree(i + 1)["encoder"]}
+        grads["classifier"] = {name: x[..., :3] for name, x in dense.items()}
+        for path, g in leaves(grads).items():
+            expected[path], memory[path] = published(
+                expected[path], g, memory.get(path, 0.0), path[-1] == "kernel", i
+            )
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        assert_same(leaves(params), expected)
+
+
 def test_lars_fits_a_classifier_that_starts_at_zero():
     """Of separable features, at the rate of SimCLRv2's fine-tuning."""
     features = jnp.eye(10)
