@@ -10,9 +10,9 @@ launch.py runs it: gather the images on the device, augment, encode, loss, gradi
 Adam. `step` is the same on two given batches. Parts are timed alone, so they need not
 add up. With --peer, lightly's SimCLR in PyTorch (peer_simclr.py) trains the same
 architecture on the same images, in alternating turns. The ratio is its time over ours
-in the same turn: above 1 we are faster. FLOPs are three times those of the forward pass.
-`share` is their share of the device's peak, for a CPU of its measured float32 matrix
-product.
+in the same turn: above 1 we are faster. FLOPs are three times those of the forward
+pass. `share` is their share of the device's peak, for a CPU of its measured float32
+matrix product.
 
 On a GPU (--gpu) only our `train` is timed, and the peer's `step`, plain and with
 torch.compile: our augmentation counts against us. Its `train`, which loads images with

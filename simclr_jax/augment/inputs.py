@@ -12,8 +12,8 @@ Interval = tuple[float, float]
 
 # Otherwise GPUs round the pixels in a product to the 10 bits of TF32.
 PRECISION = jax.lax.Precision.HIGHEST
-# What moves the pixels of a random view may round so. At 224 pixels the error on an
-# NVIDIA H200 was 0.03 of the 255 grey levels on average and 0.3 at most, and the product
+# What moves the pixels of a random view may round so. At 224 pixels on an NVIDIA H200
+# the error was 0.03 of the 255 grey levels on average and 0.3 at most, and the products
 # took less than half the time.
 _RESAMPLE_PRECISION = jax.lax.Precision.HIGH
 

@@ -18,7 +18,7 @@ def images(shape, seed=0):
 
 def pooled(x, out_gradient):
     """The windows in a loop: the values, and the gradient at the first maximum."""
-    batch, height, width, channels = x.shape
+    _, height, width, _ = x.shape
     y, dx = np.zeros_like(out_gradient), np.zeros_like(x)
     for b, i, j, c in np.ndindex(*y.shape):
         rows = [r for r in range(2 * i - 1, 2 * i + 2) if 0 <= r < height]
