@@ -293,5 +293,6 @@ def _published() -> Any:
     """Published figures."""
     fields: Any = ConfigDict()
     fields.source = ""  # their source and setting, as the report prints it
-    fields.rows = ()  # ((row of the report, top-1, top-3), ...), in percent or None
+    # ((row of the report, top-1, top-3[, top-5]), ...), in percent or None
+    fields.rows = ()
     return fields

@@ -57,17 +57,16 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
 
 def _results(results: dict[str, Any], config: Config) -> str:
     rows = table.rows(results, config)
-    with_top3 = any(row.top3 is not None for row in rows)
+    tops = table.tops(rows)
     with_published = any(row.published for row in rows)
     head = ["test accuracy, %", "", "top-1"]
-    head += ["top-3"] * with_top3 + ["published"] * with_published
+    head += [f"top-{top[3:]}" for top in tops] + ["published"] * with_published
     body = []
     for row in rows:
         # A layer's entry in results.json is the number itself.
         top1 = row.where if "layers" in row.where else f"{row.where}.top1"
         cells = [html.bar(row.top1 or 0), _accuracy(row.top1, top1)]
-        if with_top3:
-            cells.append(_accuracy(row.top3, f"{row.where}.top3"))
+        cells += [_accuracy(getattr(row, x), f"{row.where}.{x}") for x in tops]
         if with_published:
             cells.append(html.cell(table.published_figures(row)))
         body.append(html.row(row.label.strip(), cells, baseline=row.is_baseline))

@@ -98,3 +98,15 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     assert "kNN: " not in text
     assert text.index("learning rate") < text.index("the views")
     assert "without labels on 1,234 images" in text
+
+
+def test_top5_has_a_column_of_its_own(tmp_path):
+    scores = {"top1": 0.5, "top3": 0.75, "top5": 0.954, "step": 0}
+    text = written(tmp_path, {"supervised": scores})
+    assert numbers(text) == {
+        "supervised.top1": "50.0",
+        "supervised.top3": "75.0",
+        "supervised.top5": "95.4",
+    }
+    columns = re.findall(r'<th scope="col">([^<]*)<', text)
+    assert columns == ["test accuracy, %", "", "top-1", "top-3", "top-5"]
