@@ -177,6 +177,7 @@ RULES: dict[str, Rule] = {
     "probe.every_epochs": integer(0),
     "probe.features": _level,
     **_under("probe", _labelled_stage()),
+    "finetune.every_epochs": integer(0),
     **_under("finetune", _labelled_stage()),
     "finetune.from_layer": integer(0),
     "finetune.scratch_lr": _positive,

@@ -14,7 +14,7 @@ from simclr_jax import augment
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier
-from simclr_jax.stages import probe
+from simclr_jax.stages import finetune, probe
 from simclr_jax.stages.fit import Training, fit
 from simclr_jax.stages.measurement import Measurement
 from simclr_jax.training import LossFn, TrainState
@@ -145,7 +145,16 @@ def _measurements(experiment: Experiment) -> tuple[Measurement, ...]:
         return lambda state: glance(experiment, state.params, state.model_state)
 
     config = experiment.config
-    return (Measurement(config.probe.every_epochs, probe.GLANCE, of(probe.glance)),)
+    return (
+        Measurement(config.probe.every_epochs, probe.GLANCE, of(probe.glance)),
+        Measurement(
+            config.finetune.every_epochs,
+            finetune.GLANCE,
+            of(finetune.glance),
+            doing="fine-tuning",
+            trains=True,
+        ),
+    )
 
 
 def _result(experiment: Experiment, step: int, seconds: float) -> dict[str, Any]:
