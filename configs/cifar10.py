@@ -17,6 +17,13 @@ with labels are ours.
 `:resnet18` is an older recipe with warm-up and cosine (100 epochs, batch 512). `:moco`
 (v2) and `:byol` train a ResNet-18 for 200 epochs with batch 256. All need a GPU; for
 two CPU cores there is `configs/cifar10_cpu.py`.
+
+Fine-tuned accuracy over the epochs of pretraining, compared with training from scratch
+and with the supervised network (figure 2 of the default's source), takes five more
+fine-tunings:
+
+    python launch.py --config=configs/cifar10.py --workdir=runs/curve \\
+        --config.finetune.every_epochs=10
 """
 
 from configs import common

@@ -4,6 +4,8 @@
     once step 8 of pretraining is on record
 --config=tests/stopping_recipe.py:save/pretrain/9/SIGKILL
     when checkpoint 9 is written, but not yet in its place
+--config=tests/stopping_recipe.py:tune/10/SIGTERM
+    at the tenth batch of the fine-tunings within pretraining
 """
 
 import os
@@ -14,9 +16,10 @@ from tests import tiny_recipe
 
 
 def get_config(point):
-    """`WHEN/STAGE[/VARIANT]/STEP/SIGNAL`."""
+    """`WHEN/STAGE[/VARIANT]/STEP/SIGNAL`; "tune" has no stage."""
     when, *training, step, name = point.split("/")
-    (_on_record if when == "record" else _on_save)(training, int(step), name)
+    stop = {"record": _on_record, "save": _on_save, "tune": _in_tuning}[when]
+    stop(training, int(step), name)
     return tiny_recipe.get_config()
 
 
@@ -48,3 +51,20 @@ def _on_save(training, number, name):
         rename(source, target, **options)
 
     os.rename = or_stop
+
+
+def _in_tuning(training, number, name):
+    from simclr_jax.stages import classify
+
+    fit_quietly, count = classify.fit_quietly, iter(range(1, 1000))
+
+    def or_stop(experiment, training):
+        def batches(done):
+            for batch in training.batches(done):
+                if next(count) == number:
+                    _stop(name)
+                yield batch
+
+        return fit_quietly(experiment, training._replace(batches=batches))
+
+    classify.fit_quietly = or_stop

@@ -222,6 +222,11 @@ def _probe() -> Any:
 def _finetune() -> Any:
     """Fine-tuning."""
     fields: Any = ConfigDict()
+    # Epochs of pretraining between two fine-tunings of the network of that moment; the
+    # report then shows their accuracy over the epochs. 0: never. Each costs as much
+    # time as the pretrained half of the stage, and memory for a second network and
+    # optimizer next to the pretraining's. The state is saved before each.
+    fields.every_epochs = 0
     fields.label_fraction = 0.1  # as probe.label_fraction; the same images if equal
     # A text file with one file name of the training split per line (its name in a
     # folder, or TFDS's feature `file_name`), like 1percent.txt and 10percent.txt of
@@ -294,5 +299,6 @@ def _published() -> Any:
     """Published figures."""
     fields: Any = ConfigDict()
     fields.source = ""  # their source and setting, as the report prints it
-    fields.rows = ()  # ((row of the report, top-1, top-3), ...), in percent or None
+    # ((row of the report, top-1, top-3[, top-5]), ...), in percent or None
+    fields.rows = ()
     return fields

@@ -61,9 +61,9 @@ def interval(low: float, high: float = math.inf) -> Rule:
 
 def _published(value: tuple) -> str | None:
     for row in value:
-        numbers = isinstance(row, tuple) and len(row) == 3 and row[1:]
+        numbers = isinstance(row, tuple) and len(row) in (3, 4) and row[1:]
         if not numbers or any(isinstance(x, str) for x in numbers):
-            return "rows of (name, top-1, top-3), in percent or None"
+            return "rows of (name, top-1, top-3[, top-5]), in percent or None"
     return None
 
 
@@ -177,6 +177,7 @@ RULES: dict[str, Rule] = {
     "probe.every_epochs": integer(0),
     "probe.features": _level,
     **_under("probe", _labelled_stage()),
+    "finetune.every_epochs": integer(0),
     **_under("finetune", _labelled_stage()),
     "finetune.from_layer": integer(0),
     "finetune.scratch_lr": _positive,

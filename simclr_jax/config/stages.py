@@ -111,6 +111,13 @@ def having(**fields: str | bool) -> set[str]:
     }
 
 
+def trained(config: Any) -> set[str]:
+    """The stages that a run trains: those that the recipe asks for, and those that
+    pretraining goes through every so many epochs (`every_epochs`)."""
+    within = {name for name in ("probe", "finetune") if config[name].every_epochs}
+    return set(config.stages) | (within if "pretrain" in config.stages else set())
+
+
 def teachers() -> tuple[str, ...]:
     """The stages whose network can teach a student."""
     return tuple(name for name, stage in STAGES.items() if stage.teaches)

@@ -75,10 +75,13 @@ class Images:
         for split in ("train", "test"):
             if not (getattr(self, split).labels >= 0).any():
                 name = self._config.data[f"{split}_split"]
+                never = "--config.probe.every_epochs=0"
+                if self._config.finetune.every_epochs:
+                    never += " --config.finetune.every_epochs=0"
                 raise RequestError(
                     f"config.data.{split}_split: no image of {name!r} has a label; "
                     "name a labelled split, or pretrain only: "
-                    "--config.stages=pretrain,report --config.probe.every_epochs=0"
+                    f"--config.stages=pretrain,report {never}"
                 )
 
     def labelled(self, section: str) -> data.Source:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from simclr_jax import checkpoint, data
 from simclr_jax.config.fields import Config, flatten
-from simclr_jax.config.stages import STAGES, having
+from simclr_jax.config.stages import STAGES, having, trained
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import check_split, limited, stored_shape
@@ -119,11 +119,12 @@ def _reject_labelled_stages(config: Config) -> None:
             f"config.stages: {labelled[0]} needs labels, and {name} has none; use "
             "--config.stages=pretrain,report"
         )
-    if config.probe.every_epochs:
-        raise RequestError(
-            f"config.probe.every_epochs: kNN and probe need labels, and {name} has "
-            "none; set it to 0"
-        )
+    for section, who in (("probe", "kNN and probe need"), ("finetune", "it needs")):
+        if config[section].every_epochs:
+            raise RequestError(
+                f"config.{section}.every_epochs: {who} labels, and {name} has none; "
+                "set it to 0"
+            )
 
 
 def _check_data(config: Config, info: data.Info) -> None:
@@ -159,7 +160,7 @@ def _labelled_images(config: Config, section: str, images: int, info: data.Info)
     """How many images `Images.labelled` will return."""
     fields = config[section]
     path = fields.get("label_file")
-    if path and set(config.stages) & having(labels="finetune"):
+    if path and trained(config) & having(labels="finetune"):
         return label_file.check(path, info, images)
     return _balanced(images, fields.label_fraction, info.num_classes)
 
@@ -180,9 +181,7 @@ def check_batches(config: Config, counts: Mapping[str, int]) -> None:
       counts: the images that "pretrain", "probe", "finetune" and "supervised" train on.
         Before the labels are read they are upper bounds; `stages.run` has exact ones.
     """
-    asked = set(config.stages)
-    if config.probe.every_epochs and "pretrain" in asked:
-        asked.add("probe")
+    asked = trained(config)
     for stage, images in counts.items():
         if stage in asked:
             check_batch(config, stage, images)

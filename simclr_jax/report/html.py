@@ -34,9 +34,13 @@ def paragraphs(texts: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
-def large_figure(svg: str) -> str:
-    """A plot as wide as the text; nothing if there is no plot."""
-    return f'<figure class="big">{svg}</figure>' if svg else ""
+def large_figure(svg: str, caption: str = "") -> str:
+    """A plot as wide as the text, with `caption` (text) under it; nothing if there is
+    no plot."""
+    if not svg:
+        return ""
+    words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure class="big">{svg}{words}</figure>'
 
 
 # Tables of results ------------------------------------------------------------

@@ -57,17 +57,16 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
 
 def _results(results: dict[str, Any], config: Config) -> str:
     rows = table.rows(results, config)
-    with_top3 = any(row.top3 is not None for row in rows)
+    tops = table.tops(rows)
     with_published = any(row.published for row in rows)
     head = ["test accuracy, %", "", "top-1"]
-    head += ["top-3"] * with_top3 + ["published"] * with_published
+    head += [f"top-{top[3:]}" for top in tops] + ["published"] * with_published
     body = []
     for row in rows:
         # A layer's entry in results.json is the number itself.
         top1 = row.where if "layers" in row.where else f"{row.where}.top1"
         cells = [html.bar(row.top1 or 0), _accuracy(row.top1, top1)]
-        if with_top3:
-            cells.append(_accuracy(row.top3, f"{row.where}.top3"))
+        cells += [_accuracy(getattr(row, x), f"{row.where}.{x}") for x in tops]
         if with_published:
             cells.append(html.cell(table.published_figures(row)))
         body.append(html.row(row.label.strip(), cells, baseline=row.is_baseline))
@@ -92,23 +91,50 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
         """The recorded values; one that was not finite is recorded as null."""
         return [(x["epoch"], x[name]) for x in lines if x.get(name) is not None]
 
-    series = {"kNN": points("knn_top1"), "probe": points("probe_top1")}
-    series = {label: curve for label, curve in series.items() if curve}
-    accuracies = ""
-    if series:
-        finished = {
-            "supervised": results.get("supervised"),
+    supervised = results.get("supervised")
+    frozen = _over_epochs(
+        "accuracy",
+        {"kNN": points("knn_top1"), "probe": points("probe_top1")},
+        {
+            "supervised": supervised,
             "probe, random encoder": results.get("probe", {}).get("random_init"),
-        }
-        levels = {label: x["top1"] for label, x in finished.items() if x}
-        accuracies = figures.accuracies("accuracy", series, levels)
+        },
+    )
+    tuned = _over_epochs(
+        "finetuned",
+        {"fine-tuned": points("finetune_top1")},
+        {
+            "the same from scratch": results.get("finetune", {}).get("random_init"),
+            "supervised, all labels": supervised,
+        },
+        "Each point is a fine-tuning that started from the network as pretraining had "
+        "it at that epoch. The dashed lines are networks without pretraining.",
+    )
     small = [
         f"<figure>{figures.curve(f'curve-{name}', title, points(name))}</figure>"
         for name, title in _CURVES
         if points(name)
     ]
     grid = f'<div class="curves">{"".join(small)}</div>' if small else ""
-    return html.section("Pretraining", html.large_figure(accuracies) + grid)
+    return html.section("Pretraining", frozen + tuned + grid)
+
+
+def _over_epochs(
+    name: str,
+    curves: dict[str, list[tuple[float, float]]],
+    baselines: dict[str, dict[str, float] | None],
+    caption: str = "",
+) -> str:
+    """Accuracy over the epochs; nothing before the first point of a curve.
+
+    Args:
+      baselines: label -> its entry in results.json, or None if it is not finished.
+    """
+    series = {label: points for label, points in curves.items() if points}
+    if not series:
+        return ""
+    levels = {label: x["top1"] for label, x in baselines.items() if x}
+    return html.large_figure(figures.accuracies(name, series, levels), caption)
 
 
 def _provenance(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """The results table: its rows for the report's page, and as text for the terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from simclr_jax.config.fields import Config
@@ -14,7 +14,9 @@ class Row(NamedTuple):
     top1: float | None
     top3: float | None
     where: str  # its place in results.json: "probe.pretrained"
-    published: tuple[float | None, float | None] | None = None  # percent
+    # Top-1, top-3 and, if the recipe has it, top-5; percent.
+    published: tuple[float | None, ...] | None = None
+    top5: float | None = None  # None also where there are at most five classes
 
     @property
     def is_baseline(self) -> bool:
@@ -24,7 +26,7 @@ class Row(NamedTuple):
 
 def rows(results: dict[str, Any], config: Config) -> list[Row]:
     """The results that exist, each followed by its baseline."""
-    published = {name: (top1, top3) for name, top1, top3 in config.published.rows}
+    published = {name: tuple(figures) for name, *figures in config.published.rows}
     table = []
     for stage, described in ROWS.items():
         if stage not in results:
@@ -34,13 +36,28 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
             value: Any = results[stage]
             for name in place.split(".") if place else ():
                 value = value[name]
-            top1, top3 = value, None
-            if isinstance(value, dict):
-                top1, top3 = value["top1"], value.get("top3")
+            scores = value if isinstance(value, dict) else {"top1": value}
             where = f"{stage}.{place}".rstrip(".")
-            figures = published.get(where.replace(".", " "))
-            table.append(Row(label + of_step, top1, top3, where, figures))
+            table.append(
+                Row(
+                    label + of_step,
+                    scores["top1"],
+                    scores.get("top3"),
+                    where,
+                    published.get(where.replace(".", " ")),
+                    scores.get("top5"),
+                )
+            )
     return table
+
+
+def tops(rows: Sequence[Row]) -> list[str]:
+    """Which of "top3" and "top5" at least one row has."""
+    return [
+        top
+        for top in ("top3", "top5")
+        if any(getattr(row, top) is not None for row in rows)
+    ]
 
 
 # The rows of a stage: (label, place in the stage's entry of results.json). The place
@@ -110,17 +127,30 @@ def percent(fraction: float | None) -> str:
 
 
 def published_figures(row: Row) -> str:
-    """The published top-1 and top-3 in percent: "90.2 / 99.1", or the one there is."""
-    numbers = row.published or ()
-    return " / ".join(f"{x:.1f}" for x in numbers if x is not None)
+    """The published top-1, top-3 and top-5 in percent: "90.2 / 99.1".
+
+    A "-" stands for one that is not published, unless none follows it.
+    """
+    numbers = list(row.published or ())
+    while numbers and numbers[-1] is None:
+        numbers.pop()
+    return " / ".join("-" if x is None else f"{x:.1f}" for x in numbers)
 
 
 def table(results: dict[str, Any], config: Config) -> str:
     """The results as an aligned text table, in percent."""
-    lines = [["test accuracy, %", "top-1", "top-3", "published"]]
+    shown = rows(results, config)
+    top5 = "top5" in tops(shown)
+    lines = [["test accuracy, %", "top-1", "top-3", *["top-5"] * top5, "published"]]
     lines += [
-        [row.label, percent(row.top1), percent(row.top3), published_figures(row)]
-        for row in rows(results, config)
+        [
+            row.label,
+            percent(row.top1),
+            percent(row.top3),
+            *[percent(row.top5)] * top5,
+            published_figures(row),
+        ]
+        for row in shown
     ]
     if not config.published.rows:
         lines = [line[:-1] for line in lines]

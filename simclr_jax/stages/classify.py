@@ -11,7 +11,7 @@ import jax
 from simclr_jax import data, evaluation
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.networks import ClassifierNetwork
-from simclr_jax.stages.fit import Training, fit
+from simclr_jax.stages.fit import Training, fit, fit_quietly
 
 
 class Start(NamedTuple):
@@ -30,13 +30,18 @@ class Start(NamedTuple):
 
 
 def train(
-    experiment: Experiment, network: ClassifierNetwork, training: Training
+    experiment: Experiment,
+    network: ClassifierNetwork,
+    training: Training,
+    *,
+    quietly: bool = False,
 ) -> dict[str, float]:
     """Trains or continues one variant of a stage; returns its accuracies.
 
     Args:
       training: its `init_args` are a method's `(params, model_state)`, from which the
         network starts.
+      quietly: train from the start to the end, and write nothing to disk.
     """
     size = experiment.config[training.section or training.stage].augment.size
 
@@ -46,7 +51,10 @@ def train(
 
     shape = {"from_layer": network.from_layer, "num_classes": network.num_classes}
     made = training._replace(init=init, meta=training.meta | shape)
-    state, _ = fit(experiment, made)
+    if quietly:
+        state = fit_quietly(experiment, made)
+    else:
+        state, _ = fit(experiment, made)
     return score(experiment, network, state.params, state.model_state, size)
 
 

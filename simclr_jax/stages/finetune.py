@@ -37,19 +37,14 @@ def make_loss(
 
 def finetune(experiment: Experiment) -> dict[str, Any]:
     """Fine-tunes the pretrained network and, for comparison, trains it from scratch."""
-    config, images = experiment.config.finetune, experiment.images
+    scratch_lr = experiment.config.finetune.scratch_lr
+    images = experiment.images
     step, params, model_state = experiment.pretrained
     source = images.labelled("finetune")
-    network = ClassifierNetwork(
-        Network(experiment.encoder, experiment.projector),
-        config.from_layer,
-        source.num_classes,
-    )
+    network = _network(experiment, source)
     starts = {
         "pretrained": Start((params, model_state), experiment.meta(step)),
-        "random_init": Start(
-            experiment.random_init, experiment.meta(0), config.scratch_lr
-        ),
+        "random_init": Start(experiment.random_init, experiment.meta(0), scratch_lr),
     }
     scores = {
         variant: train_on_labels(
@@ -61,6 +56,40 @@ def finetune(experiment: Experiment) -> dict[str, Any]:
     return scores | {"label_fraction": fraction, "step": step}
 
 
+# One of the scores that `glance` returns.
+GLANCE = ("finetune_top1",)
+
+
+def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, float]:
+    """Fine-tunes the network of this moment of pretraining; writes nothing to disk.
+
+    Labels, draws, data order and learning rates are the stage's own, so that after the
+    last step of pretraining the accuracies equal the stage's.
+
+    Args:
+      params, model_state: of the method that is being trained; they are not changed.
+    """
+    source = experiment.images.labelled("finetune")
+    scores = train_on_labels(
+        experiment,
+        "finetune",
+        "pretrained",
+        _network(experiment, source),
+        Start((params, model_state), {}),
+        source,
+        quietly=True,
+    )
+    return {f"finetune_{name}": score for name, score in scores.items()}
+
+
+def _network(experiment: Experiment, source: data.Source) -> ClassifierNetwork:
+    return ClassifierNetwork(
+        Network(experiment.encoder, experiment.projector),
+        experiment.config.finetune.from_layer,
+        source.num_classes,
+    )
+
+
 def train_on_labels(
     experiment: Experiment,
     stage: str,
@@ -70,12 +99,14 @@ def train_on_labels(
     source: data.Source,
     *,
     section: str = "",
+    quietly: bool = False,
 ) -> dict[str, float]:
     """Trains with cross-entropy on all images of `source`; returns the accuracies.
 
     Args:
       section: the recipe's section with epochs, optimizer and augmentation; "": the
         stage's own.
+      quietly: see `classify.train`.
     """
     fields = experiment.config[section or stage]
     training = Training(
@@ -91,4 +122,4 @@ def train_on_labels(
         section=section,
         lr=start.lr,
     )
-    return classify.train(experiment, network, training)
+    return classify.train(experiment, network, training, quietly=quietly)

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from simclr_jax import checkpoint, data
 from simclr_jax.config.stages import STAGES
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.stages.measurement import Measurement, evaluation
 from simclr_jax.training import (
     Hooks,
     LossFn,
@@ -46,7 +48,7 @@ class Training(NamedTuple):
       init_args: arrays.
       update: `(params, model_state, progress []) -> model_state`, after each step;
         progress goes from 0 to 1.
-      evaluate: `state -> scores`, recorded every `evaluate_every_epochs` (0: never).
+      measurements: taken in this order while it trains.
       watch: gets the values of each recorded step; a text that it returns is shown as a
         warning.
     """
@@ -62,8 +64,7 @@ class Training(NamedTuple):
     init: Callable[..., Any] = lambda *args: args
     init_args: tuple[Any, ...] = ()
     update: Callable[[Any, Any, jax.Array], Any] | None = None
-    evaluate: Callable[[TrainState], dict[str, float]] | None = None
-    evaluate_every_epochs: int = 0
+    measurements: tuple[Measurement, ...] = ()
     watch: Callable[[dict[str, float]], str | None] = lambda values: None
 
 
@@ -78,19 +79,9 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
         experiment.forget_if_stale(stage, variant, training.meta)
     section = training.section or stage
     plan, total = experiment.plan(section, training.num_examples)
-    evaluate_every = training.evaluate_every_epochs * plan.steps_per_epoch
-    plan = plan._replace(evaluate_every=evaluate_every)
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
-
-    # Copies, because the first step donates its state. Without them an output that is
-    # just an input would be the caller's own buffer.
-    @jax.jit
-    def start_from(*args: Any) -> TrainState:
-        params, model_state = jax.tree.map(jnp.copy, training.init(*args))
-        return init_state(params, model_state, tx)
-
     directory = workdir.checkpoints(stage, variant)
-    state, seconds = _restore(directory, partial(start_from, *training.init_args))
+    state, seconds = _restore(directory, _start(training, tx))
     start = int(state.step)
     workdir.cut_metrics(stage, variant, step=start)
     progress = Progress(
@@ -121,6 +112,21 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     return state, progress.seconds() if start < plan.last_step else seconds
 
 
+def _start(
+    training: Training, tx: optax.GradientTransformation
+) -> Callable[[], TrainState]:
+    """A function that makes the state at step 0."""
+
+    # Copies, because the first step donates its state. Without them an output that is
+    # just an input would be the caller's own buffer.
+    @jax.jit
+    def start_from(*args: Any) -> TrainState:
+        params, model_state = jax.tree.map(jnp.copy, training.init(*args))
+        return init_state(params, model_state, tx)
+
+    return partial(start_from, *training.init_args)
+
+
 def _hooks(
     experiment: Experiment,
     training: Training,
@@ -130,7 +136,6 @@ def _hooks(
 ) -> Hooks:
     """Hooks that record in metrics.jsonl, save checkpoints, and evaluate."""
     stage, variant, workdir = training.stage, training.variant, experiment.workdir
-    evaluate_state = training.evaluate
 
     def record(step: int, **values: float) -> None:
         workdir.record(stage, variant, step, **values)
@@ -151,23 +156,15 @@ def _hooks(
                 keep=experiment.config.checkpoint.keep,
             )
 
-    def evaluate(state: TrainState, step: int) -> None:
-        assert evaluate_state is not None
-        scores = evaluate_state(state)
-        workdir.record(stage, variant, step, epoch=step / steps_per_epoch, **scores)
-
-    on_record = {  # evaluations: lines without a loss
-        line["step"]
-        for line in workdir.metrics()
-        if (line["stage"], line["variant"]) == (stage, variant) and "loss" not in line
-    }
     return Hooks(
         record=record,
         save=save,
         progress=progress,
         schedule=schedule,
-        evaluate=evaluate if evaluate_state else None,
-        evaluated=on_record.__contains__,
+        evaluations=tuple(
+            evaluation(wanted, workdir, stage, variant, progress, steps_per_epoch)
+            for wanted in training.measurements
+        ),
     )
 
 
@@ -183,28 +180,22 @@ def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
     return TrainState(**found, **counters), meta["seconds"]
 
 
-def fit_quietly(experiment: Experiment, training: Training) -> Any:
-    """Trains from `init` to the end; records and saves nothing. Returns the params."""
+def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
+    """Trains from `init` to the end; records and saves nothing."""
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)
-
-    def start() -> TrainState:
-        params, model_state = training.init(*training.init_args)
-        return init_state(params, model_state, tx)
-
     hooks = Hooks(
         record=lambda step, **values: None,
         save=lambda state: None,
         progress=Progress("", 0, plan.last_step, 1, 1, 0.0, silent=True),
         schedule=lambda step: 0.0,
     )
-    state = run(
+    return run(
         make_step(training.loss_fn, tx, prepare=data.take),
-        jax.jit(start)(),
+        _start(training, tx)(),
         experiment.key(training.stage),
         training.batches(0),
         plan._replace(log_every=plan.last_step, save_every=plan.last_step),
         hooks,
     )
-    return state.params

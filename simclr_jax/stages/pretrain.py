@@ -14,9 +14,10 @@ from simclr_jax import augment
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier
-from simclr_jax.stages import probe
+from simclr_jax.stages import finetune, probe
 from simclr_jax.stages.fit import Training, fit
-from simclr_jax.training import LossFn
+from simclr_jax.stages.measurement import Measurement
+from simclr_jax.training import LossFn, TrainState
 
 
 def make_loss(
@@ -128,14 +129,32 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
         num_examples=source.num_examples,
         meta=experiment.meta(0),
         update=method.update,
-        evaluate=lambda state: probe.glance(
-            experiment, state.params, state.model_state
-        ),
-        evaluate_every_epochs=config.probe.every_epochs,
+        measurements=_measurements(experiment),
         watch=collapse_watch(config.warn_below_std),
     )
     state, seconds = fit(experiment, training)
     return _result(experiment, int(state.step), seconds)
+
+
+def _measurements(experiment: Experiment) -> tuple[Measurement, ...]:
+    """What is evaluated every so many epochs of pretraining."""
+
+    def of(
+        glance: Callable[[Experiment, Any, Any], dict[str, float]],
+    ) -> Callable[[TrainState], dict[str, float]]:
+        return lambda state: glance(experiment, state.params, state.model_state)
+
+    config = experiment.config
+    return (
+        Measurement(config.probe.every_epochs, probe.GLANCE, of(probe.glance)),
+        Measurement(
+            config.finetune.every_epochs,
+            finetune.GLANCE,
+            of(finetune.glance),
+            doing="fine-tuning",
+            trains=True,
+        ),
+    )
 
 
 def _result(experiment: Experiment, step: int, seconds: float) -> dict[str, Any]:

@@ -66,6 +66,10 @@ def training(
     )
 
 
+# Two of the scores that `glance` returns; runs of any age have recorded both.
+GLANCE = ("knn_top1", "probe_top1")
+
+
 def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, float]:
     """kNN and probe on h during pretraining; writes nothing to disk."""
     images = experiment.images
@@ -75,7 +79,8 @@ def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, f
     features, labels = bank
     labelled: Features = {"h": features["h"][chosen]}, labels[chosen]
     linear = LinearProbe(labelled, test, images.train.num_classes)
-    top = linear.scores(fit_quietly(experiment, training(experiment, linear, "", {})))
+    state = fit_quietly(experiment, training(experiment, linear, "", {}))
+    top = linear.scores(state.params)
     return {
         "knn_top1": knn.accuracy(experiment, bank, test),
         "probe_top1": top["h"]["top1"],

@@ -6,7 +6,7 @@ from typing import Any
 
 from simclr_jax import data
 from simclr_jax.config.fields import Config
-from simclr_jax.config.stages import STAGES, having, holds
+from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.experiment import preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
@@ -58,17 +58,18 @@ def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) ->
     It loads them to find out, before anything is computed or written.
     """
     config, images = experiment.config, experiment.images
-    labelled = any(STAGES[stage].labels for stage in config.stages)
+    stages = set(config.stages)
     if "pretrain" in waiting:
         pretrain.check_method(experiment)
-        labelled = labelled or config.probe.every_epochs > 0
+        stages = trained(config)
+    labelled = any(STAGES[stage].labels for stage in stages)
     counts = {"pretrain": pretraining_images(config, info)}
     if labelled:
         images.require_labels()
         counts["supervised"] = int((images.train.labels >= 0).sum())
         counts["probe"] = len(images.labelled_indices("probe"))
         # Only stages that need a list of names read it.
-        if set(config.stages) & having(labels="finetune"):
+        if stages & having(labels="finetune"):
             counts["finetune"] = len(images.labelled_indices("finetune"))
     preflight.check_batches(config, counts)
 

@@ -19,14 +19,34 @@ _MAX_SKIPPED = 10
 
 
 class Plan(NamedTuple):
-    """When to record, save, evaluate and end, in steps."""
+    """When to record, save and end, in steps."""
 
     last_step: int  # where training ends this time (max_steps included)
     steps_per_epoch: int
     batch_size: int
     log_every: int
     save_every: int
-    evaluate_every: int = 0  # 0: never
+
+
+class Evaluation(NamedTuple):
+    """What `run` does every so many steps with the state that the training has then.
+
+    Attributes:
+      every: steps between two evaluations; 0: never.
+      run: `(state, step)`; evaluates and records.
+      recorded: `(step)`, whether the step's evaluation is on record. A run that was
+        killed during it evaluates again before it goes on.
+      doing: what the terminal shows meanwhile.
+      trains: it is a training of its own. The state is saved before it, so that a kill
+        costs no more than the evaluation, and once it is on record it is never
+        repeated. Its seconds do not count as this training's.
+    """
+
+    every: int
+    run: Callable[[TrainState, int], None]
+    recorded: Callable[[int], bool] = lambda step: False
+    doing: str = "evaluating"
+    trains: bool = False
 
 
 class Hooks(NamedTuple):
@@ -38,17 +58,14 @@ class Hooks(NamedTuple):
       progress: shows on the terminal how far the training is.
       schedule: number of earlier updates -> learning rate. The record shows the rate
         of the last update; skipped steps are no updates.
-      evaluate: `(state, step)`, every `plan.evaluate_every` steps.
-      evaluated: `(step)`, whether the step's evaluation is on record. A run that was
-        killed during it evaluates again before it goes on.
+      evaluations: each has its own period; those due at one step run in this order.
     """
 
     record: Callable[..., None]
     save: Callable[[TrainState], None]
     progress: Progress
     schedule: optax.Schedule
-    evaluate: Callable[[TrainState, int], None] | None = None
-    evaluated: Callable[[int], bool] = lambda step: False
+    evaluations: tuple[Evaluation, ...] = ()
 
 
 def run(
@@ -65,7 +82,7 @@ def run(
       step_fn: from `make_step`.
       key: the training key; see `make_step`.
       batches: starts with the batch of step `state.step + 1`.
-      plan: when to record, save, evaluate and end.
+      plan: when to record, save and end.
       hooks: what to call then.
 
     Raises:
@@ -73,17 +90,10 @@ def run(
       DivergedError: loss or gradient was not finite; nothing was saved since.
     """
 
-    def evaluate_if_due(state: TrainState, step: int) -> None:
-        due = plan.evaluate_every and step > 0 and step % plan.evaluate_every == 0
-        if hooks.evaluate is not None and due and not hooks.evaluated(step):
-            jax.block_until_ready(state.step)  # the pause must not include the step
-            with hooks.progress.paused("evaluating"):
-                hooks.evaluate(state, step)
-
     start = saved = int(state.step)
     queued: deque[dict[str, jax.Array]] = deque(maxlen=2)
     try:
-        evaluate_if_due(state, start)
+        _evaluate(hooks, _due(hooks, start), state, start)
         for step in range(start + 1, plan.last_step + 1):
             check_stop()
             batch = next(batches)
@@ -99,15 +109,35 @@ def run(
             last = step == plan.last_step
             if last or step % plan.log_every == 0:
                 _record(hooks, plan, state, step, metrics)
-            evaluate_if_due(state, step)
-            if last or step % plan.save_every == 0:
+            due = _due(hooks, step)
+            if last or step % plan.save_every == 0 or any(x.trains for x in due):
                 hooks.save(state)
                 saved = step
+            _evaluate(hooks, due, state, step)
     except StoppedError:
         if int(state.step) > saved:
             hooks.save(state)
         raise
     return state
+
+
+def _due(hooks: Hooks, step: int) -> list[Evaluation]:
+    """The evaluations that a step still lacks."""
+    return [
+        evaluation
+        for evaluation in hooks.evaluations
+        if evaluation.every and step > 0 and step % evaluation.every == 0
+        if not evaluation.recorded(step)
+    ]
+
+
+def _evaluate(
+    hooks: Hooks, due: list[Evaluation], state: TrainState, step: int
+) -> None:
+    for evaluation in due:
+        jax.block_until_ready(state.step)  # the pause must not include the step
+        with hooks.progress.paused(evaluation.doing, apart=evaluation.trains):
+            evaluation.run(state, step)
 
 
 def _record(

@@ -38,6 +38,7 @@ class Progress:
         now = time.monotonic()
         self._began = now
         self._idle = 0.0  # seconds not spent on steps: evaluations, saving
+        self._apart = 0.0  # those of them that are not this training's at all
         # Where speed is measured from: the end of compilation, then the last record.
         self._mark_step, self._mark_busy = start, 0.0
         self._first_step, self._first_busy = start, 0.0
@@ -46,8 +47,11 @@ class Progress:
         self._show(f"{name}: compiling ...")
 
     def seconds(self) -> float:
-        """Seconds since the training began, earlier processes included."""
-        return self._before + time.monotonic() - self._began
+        """Seconds since the training began, earlier processes included.
+
+        Pauses count, except those that were `apart`.
+        """
+        return self._before + time.monotonic() - self._began - self._apart
 
     def compiled(self) -> None:
         """Marks the end of the first step: speed is measured from here."""
@@ -55,15 +59,22 @@ class Progress:
         self._first_busy = self._mark_busy = self._busy()
 
     @contextmanager
-    def paused(self, doing: str) -> Iterator[None]:
-        """Leaves the time spent inside out of the training speed."""
+    def paused(self, doing: str, *, apart: bool = False) -> Iterator[None]:
+        """Leaves the time spent inside out of the training speed.
+
+        Args:
+          doing: shown meanwhile.
+          apart: leave it out of `seconds` too.
+        """
         begin = time.monotonic()
         if self._terminal:
             self._show(f"{self._name}: {doing} ...")
         try:
             yield
         finally:
-            self._idle += time.monotonic() - begin
+            spent = time.monotonic() - begin
+            self._idle += spent
+            self._apart += spent if apart else 0.0
 
     def advance(self, step: int, loss: float) -> dict[str, float]:
         """Call at each record; returns its `images_per_second` and `seconds`."""

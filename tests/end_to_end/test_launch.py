@@ -72,6 +72,7 @@ REFUSALS = [
         "config.finetune.from_layer",
         "projector.layers 2",
     ),
+    ("--config.finetune.every_epochs=-1", "config.finetune.every_epochs", "least 0"),
     ("--config.probe.features=y", "config.probe.features", "head_1"),
     ("--config.probe.features=head_2", "config.probe.features", "h, head_1, z"),
     (

@@ -3,7 +3,14 @@
 import pytest
 
 from configs import common
-from simclr_jax.config.stages import STAGES, having, holds, of_own_pretraining, stream
+from simclr_jax.config.stages import (
+    STAGES,
+    having,
+    holds,
+    of_own_pretraining,
+    stream,
+    trained,
+)
 
 # As they were when the first workdirs were made.
 STREAMS = {
@@ -33,6 +40,22 @@ def test_stages_are_found_by_what_they_need():
     assert having(labels="finetune") == {"finetune", "distill"}
     assert having(makes="encoder") == {"pretrain"}
     assert having(records=False) == {"report"}
+
+
+@pytest.mark.parametrize(
+    "stages, probe, finetune, expected",
+    [
+        (("pretrain", "knn"), 0, 0, {"pretrain", "knn"}),
+        (("pretrain",), 5, 0, {"pretrain", "probe"}),
+        (("pretrain", "probe"), 5, 9, {"pretrain", "probe", "finetune"}),
+        (("knn", "report"), 5, 9, {"knn", "report"}),  # nothing is pretrained
+    ],
+)
+def test_pretraining_trains_what_it_measures(stages, probe, finetune, expected):
+    config = common.get_config()
+    config.stages = stages
+    config.probe.every_epochs, config.finetune.every_epochs = probe, finetune
+    assert trained(config) == expected
 
 
 @pytest.mark.parametrize(

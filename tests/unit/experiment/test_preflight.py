@@ -177,6 +177,23 @@ def test_the_limit_is_of_the_split_to_pretrain_on(tmp_path):
     assert "21 is larger than the 20 images" in said(config, tmp_path)
 
 
+def test_fine_tuning_within_pretraining_is_checked_like_the_stage(tmp_path):
+    fields = {"stages": ("pretrain",), "probe.every_epochs": 0}
+    config = recipe(tmp_path, **fields, **{"finetune.batch_size": 33})
+    preflight.check(config, tmp_path / "run")  # nothing is fine-tuned
+    config.finetune.every_epochs = 1
+    expected = "config.finetune.batch_size: 33 is larger than the 32 images"
+    assert said(config, tmp_path).startswith(expected)
+    config.finetune.label_file = str(tmp_path / "absent.txt")
+    assert said(config, tmp_path).startswith("config.finetune.label_file: ")
+    with np.load(config.data.path) as archive:
+        images = {k: archive[k] for k in ("train_images", "test_images")}
+    np.savez(config.data.path, **images)
+    assert said(config, tmp_path) == (
+        "config.finetune.every_epochs: it needs labels, and npz has none; set it to 0"
+    )
+
+
 @pytest.mark.parametrize("labels", ["", "all"])
 def test_images_without_labels_run_every_stage_that_needs_none(
     tmp_path, monkeypatch, labels

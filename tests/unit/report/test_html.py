@@ -36,7 +36,9 @@ def test_a_section_with_nothing_to_show_is_left_out():
     assert html.section("Views", "") == ""
     assert Reader(html.section("Views", "x")).text == ["Views", "\nx"]
     assert html.large_figure("") == ""
+    assert html.large_figure("", NASTY) == ""
     assert html.large_figure("<svg/>").count("<svg/>") == 1
+    assert Reader(html.large_figure("<svg/>", NASTY)).text == [NASTY]
 
 
 def test_a_table_holds_text_as_it_is():

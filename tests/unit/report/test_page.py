@@ -98,3 +98,42 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     assert "kNN: " not in text
     assert text.index("learning rate") < text.index("the views")
     assert "without labels on 1,234 images" in text
+
+
+def test_top5_has_a_column_of_its_own(tmp_path):
+    scores = {"top1": 0.5, "top3": 0.75, "top5": 0.954, "step": 0}
+    text = written(tmp_path, {"supervised": scores})
+    assert numbers(text) == {
+        "supervised.top1": "50.0",
+        "supervised.top3": "75.0",
+        "supervised.top5": "95.4",
+    }
+    columns = re.findall(r'<th scope="col">([^<]*)<', text)
+    assert columns == ["test accuracy, %", "", "top-1", "top-3", "top-5"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_fine_tuning_over_the_epochs_has_a_figure_with_its_baselines(
+    tmp_path, monkeypatch, finished
+):
+    monkeypatch.setattr(images, "views", lambda _: "")
+    about = {"stage": "pretrain", "variant": ""}
+    lines = [
+        about | {"step": 10 * epoch, "epoch": float(epoch), "finetune_top1": top1}
+        for epoch, top1 in ((1, 0.25), (2, None), (3, 0.512))  # null: it diverged
+    ]
+    tuned = {
+        "pretrained": {"top1": 0.512},
+        "random_init": {"top1": 0.333},
+        "label_fraction": 0.1,
+        "step": 30,
+    }
+    results = {"finetune": tuned, "supervised": {"top1": 0.876, "step": 0}}
+    text = written(tmp_path, results if finished else {}, lines)
+    assert "fine-tuned: 51.2" in text
+    assert ("the same from scratch: 33.3" in text) == finished
+    assert ("supervised, all labels: 87.6" in text) == finished
+    assert "<figcaption>Each point is a fine-tuning" in text
+    assert "kNN: " not in text
+    # No figure without a point.
+    assert "fine-tuned: " not in written(tmp_path, results, lines[1:2])

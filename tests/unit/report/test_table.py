@@ -1,6 +1,10 @@
 """The results table: its text, and where each of its numbers comes from."""
 
+import pytest
+
 from configs import common
+from simclr_jax.config.validate import validate
+from simclr_jax.errors import RequestError
 from simclr_jax.report import table
 
 RESULTS = {
@@ -47,6 +51,46 @@ def test_the_table_is_aligned_in_percent_with_baselines_under_their_results():
         "(a paper)",
         "pretraining: 3 epochs in 61 s, 100 images/s, loss 4.2500",
     ]
+
+
+def test_top5_has_a_column_where_there_are_more_than_five_classes():
+    config = common.get_config()
+    config.published.source = "a paper"
+    config.published.rows = (
+        ("finetune pretrained", 68.8, None, 89.0),
+        ("finetune random_init", None, 56.4, None),
+        ("supervised", 76.5, None, None),
+        ("knn", None, None, None),
+    )
+    results = {
+        "finetune": {
+            "pretrained": {"top1": 0.687, "top3": 0.85, "top5": 0.8912},
+            "random_init": {"top1": 0.5, "top3": 0.75, "top5": 1.0},
+            "label_fraction": 0.1,
+            "step": 7,
+        },
+        # A result that is older than top-5.
+        "supervised": {"top1": 0.75, "top3": 0.875, "step": 0},
+        "knn": {"top1": 0.625, "step": 7},
+    }
+    assert table.table(results, config).splitlines() == [
+        f"{'test accuracy, %':32}  top-1  top-3  top-5        published",
+        "-" * (32 + 7 + 7 + 7 + 17),
+        "fine-tuned on 10 % of the labels   68.7   85.0   89.1  68.8 / - / 89.0",
+        "  the same from scratch            50.0   75.0  100.0         - / 56.4",
+        "kNN, k 200                         62.5",
+        "supervised, all labels             75.0   87.5                    76.5",
+        "(a paper)",
+    ]
+    validate(config)
+
+
+def test_published_rows_have_three_or_four_entries():
+    config = common.get_config()
+    for wrong in (("knn", 60.0), ("knn", 60.0, 80.0, 90.0, 95.0), ("knn", 60.0, "80")):
+        config.published.rows = (wrong,)
+        with pytest.raises(RequestError, match=r"top-1, top-3\[, top-5\]"):
+            validate(config)
 
 
 def test_every_row_says_where_its_number_is():

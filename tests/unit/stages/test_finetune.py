@@ -5,14 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_recipe
 from lowering import assert_lowers_for_cuda
-from tiny import TinyEncoder, squares
+from tiny import TinyEncoder, squares, write_npz
 
 from simclr_jax import augment, methods
 from simclr_jax import training as train
 from simclr_jax.heads import Projector
 from simclr_jax.networks import ClassifierNetwork, Network
-from simclr_jax.stages import finetune
+from simclr_jax.stages import classify, finetune
+from simclr_jax.stages import run as stages
 
 KEY = jax.random.key(0)
 PLAIN = augment.View(
@@ -103,3 +105,26 @@ def test_the_finetune_step_lowers_for_cuda(dtype):
     step = train.make_step(finetune.make_loss(net, augment.View(), 16), tx)
     key = jax.eval_shape(lambda: KEY)
     assert_lowers_for_cuda(step, jax.eval_shape(init), key, batch, donates=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compile_in_haste")
+def test_at_the_last_step_a_glance_trains_the_stages_own_network(tmp_path, monkeypatch):
+    """Every weight: another key, order, learning rate or start would show."""
+    config = tiny_recipe.get_config()
+    config.data.path = str(write_npz(tmp_path / "squares.npz"))
+    config.stages, config.probe.every_epochs = ("pretrain", "finetune"), 0
+    config.epochs, config.finetune.every_epochs = 2, 2
+    config.finetune.epochs, config.finetune.from_layer = 2, 1
+    trained, score = [], classify.score
+
+    def keep(experiment, network, params, model_state, size):
+        trained.append(jax.device_get((params, model_state)))
+        return score(experiment, network, params, model_state, size)
+
+    monkeypatch.setattr(classify, "score", keep)
+    stages.run(config, str(tmp_path / "run"))
+    glance, pretrained, scratch = trained
+    jax.tree.map(np.testing.assert_array_equal, glance, pretrained)
+    kernels = [x[0]["encoder"]["stem_conv"]["kernel"] for x in (glance, scratch)]
+    assert not np.allclose(*kernels)

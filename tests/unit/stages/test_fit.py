@@ -1,5 +1,6 @@
 """What surrounds the loop: restoring, and finishing what a signal cut short."""
 
+import json
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,10 +10,11 @@ import pytest
 import tiny_recipe
 from quadratic import TARGET, endless, plan, quadratic
 
-from simclr_jax.errors import StoppedError
+from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.stages.fit import Training, fit
+from simclr_jax.stages.measurement import Measurement
 
 
 @pytest.fixture
@@ -57,17 +59,81 @@ def test_a_signal_in_the_last_evaluation_does_not_lose_it(train):
     def stopped(state):
         raise StoppedError("stopped")
 
+    def knn(measure):
+        return (Measurement(1, ("knn_top1",), measure),)
+
     with pytest.raises(StoppedError):
-        train(plan(6, steps_per_epoch=6), evaluate=stopped, evaluate_every_epochs=1)
+        train(plan(6, steps_per_epoch=6), measurements=knn(stopped))
     seen = []
 
-    def evaluate(state):
+    def measure(state):
         seen.append(int(state.step))
         return {"knn_top1": 0.5}
 
     for _ in range(2):  # once it is on record, not again
-        train(plan(6, steps_per_epoch=6), evaluate=evaluate, evaluate_every_epochs=1)
+        train(plan(6, steps_per_epoch=6), measurements=knn(measure))
     assert seen == [6]
+
+
+def test_measurements_have_periods_and_records_of_their_own(train, tmp_path):
+    """The first ends the process once; continued, neither is taken twice."""
+    seen, killed = [], []
+
+    def tune(state):
+        if int(state.step) == 4 and not killed:
+            killed.append(True)
+            raise KeyboardInterrupt  # no handler: as if the process had died
+        seen.append(("tune", int(state.step)))
+        return {"tune_top1": 0.75, "tune_top3": 1.0}
+
+    def look(state):
+        seen.append(("look", int(state.step)))
+        return {"look_top1": 0.5}
+
+    measurements = (
+        Measurement(2, ("look_top1",), look),
+        Measurement(2, ("tune_top1",), tune, trains=True),
+        Measurement(3, ("rare",), lambda state: {"rare": 0.25}),
+        Measurement(0, ("never",), look),
+    )
+    schedule = plan(12, steps_per_epoch=2, save_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        train(schedule, measurements=measurements)
+    train(schedule, measurements=measurements)
+    assert seen == [(x, step) for step in (4, 8, 12) for x in ("look", "tune")]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    about = {"stage": "pretrain", "variant": ""}
+    expected = [
+        about | {"step": step, "epoch": step / 2} | scores
+        for step in (4, 6, 8, 12)
+        for scores in (
+            {"look_top1": 0.5},
+            {"tune_top1": 0.75, "tune_top3": 1.0},
+            {"rare": 0.25},
+        )
+        if step % (6 if "rare" in scores else 4) == 0
+    ]
+    assert [line for line in lines if "loss" not in line] == expected
+
+
+def test_a_measurement_that_diverges_leaves_null_and_the_training_goes_on(
+    train, tmp_path, capsys
+):
+    def measure(state):
+        raise DivergedError("loss not finite since step 3")
+
+    wanted = Measurement(1, ("tune_top1",), measure, doing="fine-tuning")
+    for _ in range(2):  # and is not tried again
+        state, _ = train(plan(3, steps_per_epoch=3), measurements=(wanted,))
+        assert int(state.step) == 3
+    error = capsys.readouterr().err
+    said = "step 3: fine-tuning gave no tune_top1: loss not finite since step 3"
+    assert error.count(said) == 1
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert text.count('"tune_top1": null') == 1
 
 
 def test_the_callers_arrays_survive_the_donated_step(train):

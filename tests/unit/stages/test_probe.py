@@ -46,7 +46,7 @@ def experiment(epochs, batch_size, lr=1e-2, weight_decay=0.0) -> Any:
 
 
 def trained(fitted, run):
-    return fit_quietly(run, probe.training(run, fitted, "", {}))
+    return fit_quietly(run, probe.training(run, fitted, "", {})).params
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,10 @@ from simclr_jax.training import loss_scale, optimizers
 from simclr_jax.training.progress import Progress
 
 
+def every(steps, run, **options):
+    return train.Evaluation(steps, run, **options)
+
+
 class Recorder:
     def __init__(self):
         self.lines, self.saved, self.evaluated = [], [], []
@@ -53,10 +57,12 @@ def test_the_learning_rate_on_record_is_the_one_applied(name):
         tx,
         state,
         (jnp.full(3, np.nan if step in (1, 4) else 1.0) for step in range(7)),
-        plan(7, log_every=1, evaluate_every=1),
+        plan(7, log_every=1),
         loss_fn=slope,
         schedule=schedule,
-        evaluate=lambda state, step: seen.append(float(state.params["bias"][0])),
+        evaluations=(
+            every(1, lambda state, _: seen.append(float(state.params["bias"][0]))),
+        ),
     )
     applied = -np.diff(seen)
     # Step 1 is at the foot of the warm-up.
@@ -72,8 +78,16 @@ def test_run_records_saves_and_evaluates_when_due():
         tx,
         start(tx),
         endless(),
-        plan(7, evaluate_every=3),
-        evaluate=lambda state, step: recorder.evaluated.append((int(state.step), step)),
+        plan(7),
+        evaluations=tuple(
+            every(
+                steps,
+                lambda state, step, name=name: recorder.evaluated.append(
+                    (name, int(state.step), step)
+                ),
+            )
+            for name, steps in (("a", 3), ("b", 2), ("never", 0))
+        ),
     )
     assert int(state.step) == 7
     assert [step for step, _ in recorder.lines] == [2, 4, 6, 7]
@@ -83,7 +97,10 @@ def test_run_records_saves_and_evaluates_when_due():
         [v["lr"] for _, v in recorder.lines], [0.1, 0.3, 0.5, 0.6]
     )
     assert recorder.saved == [4, 7]
-    assert recorder.evaluated == [(3, 3), (6, 6)]
+    assert recorder.evaluated == [
+        (name, step, step)
+        for name, step in (("b", 2), ("a", 3), ("b", 4), ("a", 6), ("b", 6))
+    ]
 
 
 def test_a_run_killed_in_an_evaluation_evaluates_again():
@@ -91,16 +108,43 @@ def test_a_run_killed_in_an_evaluation_evaluates_again():
     first = Recorder()
     state = first.run(tx, start(tx), endless(), plan(3))
     for on_record, expected in ((set(), [3, 6]), ({3}, [6])):
-        second = Recorder()
+        second, other = Recorder(), []
         second.run(
             tx,
             jax.tree.map(jnp.copy, state),
             endless(),
-            plan(7, evaluate_every=3),
-            evaluate=lambda state, step, to=second: to.evaluated.append(step),
-            evaluated=on_record.__contains__,
+            plan(7),
+            evaluations=(
+                every(
+                    3,
+                    lambda state, step, to=second: to.evaluated.append(step),
+                    recorded=on_record.__contains__,
+                ),
+                every(3, lambda state, step, to=other: to.append(step)),
+            ),
         )
         assert second.evaluated == expected
+        assert other == [3, 6]  # it has a record of its own
+
+
+def test_the_state_is_saved_before_an_evaluation_that_trains():
+    """So that a kill in it, or at any time after it, repeats no other training."""
+    tx, recorder = optax.sgd(0.1), Recorder()
+    seen = []
+
+    def look(state, step):
+        seen.append((step, list(recorder.saved)))
+
+    for trains in (False, True):
+        recorder.saved.clear()
+        evaluation = every(3, look, trains=trains)
+        recorder.run(tx, start(tx), endless(), plan(6), evaluations=(evaluation,))
+    assert seen == [(3, []), (6, [4, 6]), (3, [3]), (6, [3, 4, 6])]
+    # At a step that is on record nothing is due, so nothing is saved.
+    recorder.saved.clear()
+    evaluation = every(3, look, recorded=lambda step: True, trains=True)
+    recorder.run(tx, start(tx), endless(), plan(7), evaluations=(evaluation,))
+    assert recorder.saved == [4, 7]
 
 
 def test_stopping_in_an_evaluation_saves(monkeypatch):
@@ -112,7 +156,7 @@ def test_stopping_in_an_evaluation_saves(monkeypatch):
 
     with pytest.raises(StoppedError):
         recorder.run(
-            tx, start(tx), endless(), plan(7, evaluate_every=3), evaluate=evaluate
+            tx, start(tx), endless(), plan(7), evaluations=(every(3, evaluate),)
         )
     assert recorder.saved == [3]
 

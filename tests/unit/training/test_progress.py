@@ -56,6 +56,19 @@ def test_rates_leave_out_compilation_and_pauses(clock, monkeypatch):
     assert shown.advance(13, 1.0) == {"images_per_second": 64.0, "seconds": 88.0}
 
 
+def test_a_training_within_another_is_not_part_of_its_seconds(clock, monkeypatch):
+    shown, _ = start(monkeypatch)
+    shown.compiled()
+    clock.now += 2
+    with shown.paused("fine-tuning", apart=True):
+        clock.now += 300
+    clock.now += 2
+    with shown.paused("saving"):
+        clock.now += 1
+    # 4 steps in 4 s.
+    assert shown.advance(5, 1.0) == {"images_per_second": 32.0, "seconds": 5.0}
+
+
 def test_a_pause_counts_even_if_it_fails(clock, monkeypatch):
     shown, _ = start(monkeypatch)
     shown.compiled()
