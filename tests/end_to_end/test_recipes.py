@@ -29,6 +29,7 @@ from simclr_jax.sweep import plan as sweep_plan
 from simclr_jax.sweep.recipe import load as load_sweep
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
+SWEEPS += ["small_batch:cifar10"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
 SWEEPS += ["head_depth", "head_depth:cpu"]
 SWEEPS += ["moco_mechanisms", "moco_mechanisms:cifar10"]
