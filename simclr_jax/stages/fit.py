@@ -17,6 +17,7 @@ from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.training import (
     Hooks,
     LossFn,
+    Plan,
     TrainState,
     init_state,
     make_step,
@@ -109,14 +110,16 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
             return model_state
         return training.update(params, model_state, step / total)
 
-    state = run(
-        make_step(training.loss_fn, tx, after, prepare=data.take),
-        state,
-        experiment.key(stage),
-        training.batches(start),
-        plan,
-        _hooks(experiment, training, progress, plan.steps_per_epoch, schedule),
-    )
+    keep = experiment.config.checkpoint.keep
+    with checkpoint.BackgroundSaver(directory, keep=keep) as saver:
+        state = run(
+            make_step(training.loss_fn, tx, after, prepare=data.take),
+            state,
+            experiment.key(stage),
+            training.batches(start),
+            plan,
+            _hooks(experiment, training, progress, saver, plan, schedule),
+        )
     progress.close()
     return state, progress.seconds() if start < plan.last_step else seconds
 
@@ -125,7 +128,8 @@ def _hooks(
     experiment: Experiment,
     training: Training,
     progress: Progress,
-    steps_per_epoch: int,
+    saver: checkpoint.BackgroundSaver,
+    plan: Plan,
     schedule: Callable[[Any], Any],
 ) -> Hooks:
     """Hooks that record in metrics.jsonl, save checkpoints, and evaluate."""
@@ -139,22 +143,20 @@ def _hooks(
             progress.warn(f"step {step}: {warning}")
 
     def save(state: TrainState) -> None:
-        jax.block_until_ready(state.step)  # the pause must not count the step's time
-        with progress.paused("saving"):
-            counters = {"step": state.step, "skipped": state.skipped}
-            items = {name: getattr(state, name) for name in _ITEMS}
-            checkpoint.save(
-                workdir.checkpoints(stage, variant),
-                int(state.step),
-                items | {"counters": counters},
-                training.meta | {"seconds": progress.seconds()},
-                keep=experiment.config.checkpoint.keep,
-            )
+        if saver.busy():
+            jax.block_until_ready(state.step)  # the step's time is no pause
+            with progress.paused("saving"):
+                saver.wait()
+        counters = {"step": state.step, "skipped": state.skipped}
+        items = {name: getattr(state, name) for name in _ITEMS}
+        meta = training.meta | {"seconds": progress.seconds()}
+        saver.save(state.step, items | {"counters": counters}, meta)
 
     def evaluate(state: TrainState, step: int) -> None:
         assert evaluate_state is not None
         scores = evaluate_state(state)
-        workdir.record(stage, variant, step, epoch=step / steps_per_epoch, **scores)
+        epoch = step / plan.steps_per_epoch
+        workdir.record(stage, variant, step, epoch=epoch, **scores)
 
     on_record = {  # evaluations: lines without a loss
         line["step"]
@@ -168,6 +170,7 @@ def _hooks(
         schedule=schedule,
         evaluate=evaluate if evaluate_state else None,
         evaluated=on_record.__contains__,
+        check=saver.check,
     )
 
 

@@ -34,13 +34,15 @@ class Hooks(NamedTuple):
 
     Attributes:
       record: `(step, **scalars)`, every `plan.log_every` steps and at the end.
-      save: `(state)`, every `plan.save_every` steps, at the end and when stopped.
+      save: `(state)`, every `plan.save_every` steps, at the end and when stopped. If
+        it goes on in the background, it has copied the state: the next step donates it.
       progress: shows on the terminal how far the training is.
       schedule: number of earlier updates -> learning rate. The record shows the rate
         of the last update; skipped steps are no updates.
       evaluate: `(state, step)`, every `plan.evaluate_every` steps.
       evaluated: `(step)`, whether the step's evaluation is on record. A run that was
         killed during it evaluates again before it goes on.
+      check: `()`, before every step; raises the error of an earlier save.
     """
 
     record: Callable[..., None]
@@ -49,6 +51,7 @@ class Hooks(NamedTuple):
     schedule: optax.Schedule
     evaluate: Callable[[TrainState, int], None] | None = None
     evaluated: Callable[[int], bool] = lambda step: False
+    check: Callable[[], None] = lambda: None
 
 
 def run(
@@ -69,7 +72,7 @@ def run(
       hooks: what to call then.
 
     Raises:
-      StoppedError: a signal came; the state was saved.
+      StoppedError: a signal came; the state was given to `hooks.save`.
       DivergedError: loss or gradient was not finite; nothing was saved since.
     """
 
@@ -86,6 +89,7 @@ def run(
         evaluate_if_due(state, start)
         for step in range(start + 1, plan.last_step + 1):
             check_stop()
+            hooks.check()
             batch = next(batches)
             # One step runs and one waits. The device is never idle, and no long queue
             # of batches fills its memory or delays a stop.
