@@ -91,6 +91,7 @@ if __name__ == "__main__":
     startup.use_huge_pages()
     startup.set_cpu_flags()
     startup.set_compilation_cache()
+    startup.filter_stderr()
     from simclr_jax.signals import catch_signals
 
     catch_signals()

@@ -5,12 +5,17 @@ startup.require_packages()
 startup.use_huge_pages()  # starts this Python again, so it precedes all that is slow
 startup.set_cpu_flags()
 startup.set_compilation_cache()
+startup.filter_stderr()  # starts a process, so it precedes all threads
+
+The stages call `set_deterministic`: only they know the config.
 """
 
 import importlib.util
 import os
 import signal
 import sys
+
+from simclr_jax.errors import RequestError
 
 # On the CPU, XLA's default code for the gradient of a convolution's kernel is slow.
 # These fusions replace it. XLA aborts on an unknown flag or value, so only the jaxlib
@@ -21,6 +26,15 @@ _FUSION_JAXLIBS = ("0.10.2",)
 # Makes glibc ask the kernel for huge pages for large blocks.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _HUGE_PAGES_SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
+_DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
+# XLA's autotuner prints this when it has timed a GPU operation less precisely.
+_NOISE = b"Delay kernel timed out"
+
+
+def has_cuda() -> bool:
+    """Whether jax's CUDA plugin is installed."""
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    return any(importlib.util.find_spec(name) is not None for name in plugins)
 
 
 def use_huge_pages() -> None:
@@ -36,9 +50,7 @@ def use_huge_pages() -> None:
             on_request = "[madvise]" in file.read()
     except OSError:  # not Linux, or a kernel without huge pages
         return
-    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-    on_gpu = any(map(importlib.util.find_spec, plugins))
-    if on_request and not on_gpu and "GLIBC_TUNABLES" not in os.environ:
+    if on_request and not has_cuda() and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = _HUGE_PAGES
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -58,13 +70,81 @@ def set_cpu_flags() -> None:
 def set_compilation_cache() -> None:
     """Keeps compiled steps in the user's cache folder; before jax is imported.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, empty for none.
+    JAX_COMPILATION_CACHE_DIR names another folder, empty for none. What XLA found when
+    it timed a GPU's operations is kept in a folder inside. That is jax's own
+    default; "all" would add a cache of kernels, which did not work together with the
+    cache of compiled steps (jax-ml/jax pull request 22899).
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     os.environ.setdefault(
         "JAX_COMPILATION_CACHE_DIR", os.path.join(home, "simclr_jax", "xla")
     )
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault(
+        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES",
+        "xla_gpu_per_fusion_autotune_cache_dir",
+    )
+
+
+def filter_stderr() -> None:
+    """Keeps the autotuner's "Delay kernel timed out" lines off a GPU run's stderr.
+
+    XLA logs them as errors, so the log level that drops them drops real errors too. A
+    second process copies what native code writes to stderr, without these lines. A
+    process and not a thread: it copies the last words of a crash as well. Python's own
+    stderr does not pass through it. If TF_CPP_MIN_LOG_LEVEL is set, nothing is
+    filtered.
+    """
+    chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    if chosen or sys.stderr is None or not has_cuda():
+        return
+    sys.stderr.flush()
+    source, sink = os.pipe()
+    stderr = os.dup(2)
+    if os.fork() == 0:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)  # it ends when the run does
+            os.close(sink)
+            os.closerange(0, 2)  # whoever reads the run's stdout waits for its end
+            _copy_lines(source, stderr)
+        finally:
+            os._exit(0)
+    os.close(source)
+    os.dup2(sink, 2)
+    os.close(sink)
+    encoding = sys.stderr.encoding
+    sys.stderr = os.fdopen(stderr, "w", 1, encoding, "backslashreplace")
+
+
+def _copy_lines(source: int, sink: int) -> None:
+    """Copies lines until the source ends, without those of the autotuner."""
+    with open(source, "rb") as lines:
+        for line in lines:
+            if _NOISE not in line:
+                os.write(sink, line)
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Has XLA use GPU operations that give the same bits in every run.
+
+    Does nothing if not wanted or if jax has no CUDA plugin: on a CPU a run repeats
+    anyway. XLA reads its flags when jax first uses a device, not when jax is imported.
+
+    Raises:
+      RequestError: jax has used a device already, without this flag.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not wanted or not has_cuda() or _DETERMINISTIC_FLAG in flags:
+        return
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    initialized = getattr(bridge, "backends_are_initialized", lambda: False)
+    if initialized():
+        raise RequestError(
+            "config.deterministic: jax has used a device before this run; set "
+            f"XLA_FLAGS={_DETERMINISTIC_FLAG} before Python starts"
+        )
+    os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_FLAG}".strip()
 
 
 def require_packages() -> None:

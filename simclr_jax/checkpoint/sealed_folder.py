@@ -7,7 +7,8 @@ becomes `400` in one rename. store.py decides what the files hold.
     DIR/400.damaged         a folder that failed its check; never deleted
     DIR/400.tmp             left by a killed write; removed by the next write
 
-One process writes into DIR at a time (`Workdir` holds the lock).
+One process writes into DIR at a time (`Workdir` holds the lock), and one thread of it
+(`BackgroundSaver` waits for the save before).
 """
 
 import contextlib

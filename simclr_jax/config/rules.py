@@ -145,6 +145,7 @@ RULES: dict[str, Rule] = {
     "epochs": integer(1),
     "max_steps": integer(0),
     "precision": one_of(PRECISIONS),
+    "deterministic": _flag,
     "log_every": integer(1),
     "eval_batch_size": integer(1),
     "warn_below_std": number(0),

@@ -19,6 +19,7 @@ from simclr_jax.stages.measurement import Measurement, evaluation
 from simclr_jax.training import (
     Hooks,
     LossFn,
+    Plan,
     TrainState,
     init_state,
     make_step,
@@ -100,14 +101,16 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
             return model_state
         return training.update(params, model_state, step / total)
 
-    state = run(
-        make_step(training.loss_fn, tx, after, prepare=data.take),
-        state,
-        experiment.key(stage),
-        training.batches(start),
-        plan,
-        _hooks(experiment, training, progress, plan.steps_per_epoch, schedule),
-    )
+    keep = experiment.config.checkpoint.keep
+    with checkpoint.BackgroundSaver(directory, keep=keep) as saver:
+        state = run(
+            make_step(training.loss_fn, tx, after, prepare=data.take),
+            state,
+            experiment.key(stage),
+            training.batches(start),
+            plan,
+            _hooks(experiment, training, progress, saver, plan, schedule),
+        )
     progress.close()
     return state, progress.seconds() if start < plan.last_step else seconds
 
@@ -131,7 +134,8 @@ def _hooks(
     experiment: Experiment,
     training: Training,
     progress: Progress,
-    steps_per_epoch: int,
+    saver: checkpoint.BackgroundSaver,
+    plan: Plan,
     schedule: Callable[[Any], Any],
 ) -> Hooks:
     """Hooks that record in metrics.jsonl, save checkpoints, and evaluate."""
@@ -144,17 +148,14 @@ def _hooks(
             progress.warn(f"step {step}: {warning}")
 
     def save(state: TrainState) -> None:
-        jax.block_until_ready(state.step)  # the pause must not count the step's time
-        with progress.paused("saving"):
-            counters = {"step": state.step, "skipped": state.skipped}
-            items = {name: getattr(state, name) for name in _ITEMS}
-            checkpoint.save(
-                workdir.checkpoints(stage, variant),
-                int(state.step),
-                items | {"counters": counters},
-                training.meta | {"seconds": progress.seconds()},
-                keep=experiment.config.checkpoint.keep,
-            )
+        if saver.busy():
+            jax.block_until_ready(state.step)  # the step's time is no pause
+            with progress.paused("saving"):
+                saver.wait()
+        counters = {"step": state.step, "skipped": state.skipped}
+        items = {name: getattr(state, name) for name in _ITEMS}
+        meta = training.meta | {"seconds": progress.seconds()}
+        saver.save(state.step, items | {"counters": counters}, meta)
 
     return Hooks(
         record=record,
@@ -162,9 +163,10 @@ def _hooks(
         progress=progress,
         schedule=schedule,
         evaluations=tuple(
-            evaluation(wanted, workdir, stage, variant, progress, steps_per_epoch)
+            evaluation(wanted, workdir, stage, variant, progress, plan.steps_per_epoch)
             for wanted in training.measurements
         ),
+        check=saver.check,
     )
 
 

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from simclr_jax import data
+from simclr_jax import data, startup
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.experiment import preflight, restore
@@ -33,6 +33,7 @@ def run(config: Config, path: str) -> None:
     Raises:
       RequestError, DivergedError, StoppedError, OSError.
     """
+    startup.set_deterministic(config.deterministic)
     info = preflight.check(config, path)
     workdir = Workdir(path, config)
     experiment = Experiment(config, workdir, info)

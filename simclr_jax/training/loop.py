@@ -54,11 +54,13 @@ class Hooks(NamedTuple):
 
     Attributes:
       record: `(step, **scalars)`, every `plan.log_every` steps and at the end.
-      save: `(state)`, every `plan.save_every` steps, at the end and when stopped.
+      save: `(state)`, every `plan.save_every` steps, at the end and when stopped. If
+        it goes on in the background, it has copied the state: the next step donates it.
       progress: shows on the terminal how far the training is.
       schedule: number of earlier updates -> learning rate. The record shows the rate
         of the last update; skipped steps are no updates.
       evaluations: each has its own period; those due at one step run in this order.
+      check: `()`, before every step; raises the error of an earlier save.
     """
 
     record: Callable[..., None]
@@ -66,6 +68,7 @@ class Hooks(NamedTuple):
     progress: Progress
     schedule: optax.Schedule
     evaluations: tuple[Evaluation, ...] = ()
+    check: Callable[[], None] = lambda: None
 
 
 def run(
@@ -86,7 +89,7 @@ def run(
       hooks: what to call then.
 
     Raises:
-      StoppedError: a signal came; the state was saved.
+      StoppedError: a signal came; the state was given to `hooks.save`.
       DivergedError: loss or gradient was not finite; nothing was saved since.
     """
 
@@ -96,6 +99,7 @@ def run(
         _evaluate(hooks, _due(hooks, start), state, start)
         for step in range(start + 1, plan.last_step + 1):
             check_stop()
+            hooks.check()
             batch = next(batches)
             # One step runs and one waits. The device is never idle, and no long queue
             # of batches fills its memory or delays a stop.

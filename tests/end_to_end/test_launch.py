@@ -251,3 +251,21 @@ def test_huge_pages_are_asked_for_once(tmp_path):
     assert start_again(tmp_path, "always madvise [never]\n") == (1, "None")
     users = "glibc.malloc.arena_max=1"
     assert start_again(tmp_path, madvise, GLIBC_TUNABLES=users) == (1, users)
+
+
+def test_xla_reads_the_deterministic_flag_of_a_recipe(npz, tmp_path):
+    """In a run, the stages set it before XLA reads its flags: XLA aborts on one that it
+    does not know."""
+    recipe_file = tmp_path / "deterministic.py"
+    recipe_file.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from simclr_jax import startup\n"
+        "from tests import tiny_recipe\n"
+        "startup.has_cuda = lambda: True\n"
+        "startup._DETERMINISTIC_FLAG = '--xla_no_such_flag=true'\n"
+        "get_config = tiny_recipe.get_config\n"
+    )
+    flags = [f"--config={recipe_file}", f"--config.data.path={npz}"]
+    flags += [f"--workdir={tmp_path / 'run'}", "--config.deterministic=True"]
+    done = launch(*flags, XLA_FLAGS="")
+    assert "Unknown flag in XLA_FLAGS: --xla_no_such_flag=true" in done.stderr

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import math
+import re
 
 import flax.linen as nn
 import jax
@@ -415,6 +416,27 @@ def test_the_gradient_lowers_for_cuda(dtype, fields, monkeypatch):
     assert_lowers_for_cuda(jax.jit(step), variables, images)
     used = str(jax.make_jaxpr(step)(variables, images))
     assert ("bf16" in used) == (dtype == jnp.bfloat16)
+
+
+@pytest.mark.parametrize("fields", [{}, {"sk": True}])
+def test_the_matmul_precision_of_jax_reaches_every_convolution(fields, monkeypatch):
+    """On a GPU "highest" is IEEE float32, the default TF32; README says so."""
+    monkeypatch.setitem(DEPTHS, 18, (2, 1))
+    encoder = ResNet(**SMALL | fields)
+    _, variables = shapes(encoder, 16)
+
+    def loss(variables, images):
+        apply = functools.partial(encoder.apply, mutable=["batch_stats"], train=True)
+        return apply(variables, images)[0].mean()
+
+    images = jax.ShapeDtypeStruct([4, 16, 16, 3], jnp.float32)
+    for precision in ("default", "highest"):
+        with jax.default_matmul_precision(precision):
+            text = jax.jit(jax.grad(loss)).lower(variables, images).as_text()
+        products = re.findall(r"stablehlo\.(?:convolution|dot_general).*", text)
+        assert len(products) > 10
+        highest = ["HIGHEST" in product for product in products]
+        assert highest == [precision == "highest"] * len(products)
 
 
 # The first features that torchvision 0.28.0 (torch 2.13.0, CPU) gives for what `fill`

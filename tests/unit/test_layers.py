@@ -15,7 +15,6 @@ PACKAGE = ROOT / "simclr_jax"
 # From top to bottom; rooms of one line do not know each other.
 LAYERS = (
     ("launch",),
-    ("startup",),
     ("sweep",),
     ("stages",),
     ("report",),
@@ -26,6 +25,7 @@ LAYERS = (
     ("encoders", "heads", "augment"),
     ("losses",),
     ("signals",),
+    ("startup",),
     ("errors",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

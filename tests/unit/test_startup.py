@@ -1,8 +1,14 @@
 """What must be set before jax is imported can't itself import jax."""
 
+import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,3 +25,130 @@ def test_startup_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
     heavy = set(done.stdout.split()) - set(sys.stdlib_module_names)
     assert heavy == {"simclr_jax"}
+
+
+def run(script: str, **changes):
+    """A script that imports `startup` and takes this machine for one with CUDA."""
+    before = (
+        "import os, sys\n"
+        "from simclr_jax import startup\n"
+        "startup.has_cuda = lambda: True\n"
+    )
+    ours = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
+    plain = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.run(
+        [sys.executable, "-c", before + script],
+        cwd=ROOT,
+        env=plain | {"JAX_PLATFORMS": "cpu"} | changes,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+# The compilation cache ------------------------------------------------------------
+
+
+def test_autotuning_results_lie_next_to_the_compiled_steps(tmp_path):
+    """What XLA is asked for, as jax hands it over."""
+    done = run(
+        "startup.set_compilation_cache()\n"
+        "from jax._src import compiler\n"
+        "options = compiler.get_compile_options(1, 1).executable_build_options\n"
+        "debug = options.debug_options\n"
+        "print(debug.xla_gpu_per_fusion_autotune_cache_dir, file=sys.stderr)\n"
+        "print(repr(debug.xla_gpu_kernel_cache_file), file=sys.stderr)\n",
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path),
+    )
+    folder = tmp_path / "xla_gpu_per_fusion_autotune_cache_dir"
+    assert done.stderr.splitlines() == [str(folder), "''"]
+
+
+# Native code's stderr -------------------------------------------------------------
+
+NOISE = "E1126 09:00:00.1 42 cuda_timer.cc:88] Delay kernel timed out: measured time"
+# Native code writes to the file descriptor; Python to sys.stderr.
+WRITES = f"""
+startup.filter_stderr()
+for line in ({NOISE!r}, "E1126 cuda_dnn.cc:5] a real error", {NOISE!r}, "W a warning"):
+    os.write(2, (line + "\\n").encode())
+print("step 1 \u00e9", file=sys.stderr)
+"""
+
+
+def test_only_the_autotuners_message_is_dropped():
+    done = run(WRITES + "sys.exit(3)", PYTHONUTF8="1")
+    assert done.returncode == 3
+    kept = ["E1126 cuda_dnn.cc:5] a real error", "W a warning", "step 1 \u00e9"]
+    assert sorted(done.stderr.splitlines()) == sorted(kept)
+
+
+def test_the_last_words_of_a_crash_arrive():
+    done = run(WRITES + "os.write(2, b'F check failed'); os.abort()")
+    assert done.returncode == -signal.SIGABRT
+    assert "F check failed" in done.stderr
+    assert "timed out" not in done.stderr
+
+
+def test_a_log_level_of_ones_own_shows_everything():
+    done = run(WRITES, TF_CPP_MIN_LOG_LEVEL="0")
+    assert done.stderr.count(NOISE) == 2
+
+
+def test_progress_still_sees_a_terminal():
+    ours, theirs = pty.openpty()
+    script = (
+        "from simclr_jax import startup\n"
+        "startup.has_cuda = lambda: True\n"
+        "startup.filter_stderr()\n"
+        "import sys; sys.exit(0 if sys.stderr.isatty() else 1)\n"
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=plain, stderr=theirs
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0
+
+
+# Deterministic GPU operations -----------------------------------------------------
+
+FLAG = "--xla_gpu_deterministic_ops=true"
+SHOW = "print(os.environ.get('XLA_FLAGS', ''), file=sys.stderr)\n"
+
+
+@pytest.mark.parametrize(
+    "call, before, after",
+    [
+        ("set_deterministic(True)", "", FLAG),
+        ("set_deterministic(True)", "--xla_foo=1", f"--xla_foo=1 {FLAG}"),
+        ("set_deterministic(True)", FLAG, FLAG),
+        ("set_deterministic(False)", "", ""),
+        ("has_cuda = lambda: False; startup.set_deterministic(True)", "", ""),
+    ],
+)
+def test_the_flag_is_set_where_it_matters(call, before, after):
+    done = run(f"startup.{call}\n{SHOW}", XLA_FLAGS=before)
+    assert done.stderr.strip() == after
+
+
+def test_the_flag_must_come_before_the_first_device():
+    """An imported jax does not matter; XLA knows the flag, or it would abort."""
+    script = (
+        "import jax\n"
+        "startup.set_deterministic(True)\n"
+        "jax.devices()\n"
+        "startup.set_deterministic(True)\n"  # it is set already
+        "os.environ['XLA_FLAGS'] = ''\n"
+        "from simclr_jax.errors import RequestError\n"
+        "try:\n"
+        "    startup.set_deterministic(True)\n"
+        "except RequestError as error:\n"
+        "    print(error, file=sys.stderr)\n"
+    )
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    message = f"config.deterministic: jax has used a device .* XLA_FLAGS={FLAG} before"
+    assert re.match(message, done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1

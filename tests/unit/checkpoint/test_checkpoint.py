@@ -483,22 +483,29 @@ def test_disk_full(pristine, tmp_path, caplog):
 
 _SAVE_FOREVER = """
 import itertools, sys
+from functools import partial
 import numpy as np
 from simclr_jax import checkpoint
 from simclr_jax.checkpoint import store
 print("ready", flush=True)
 for step in itertools.count(1):
     x = np.random.default_rng(step).normal(size=20_000)
-    checkpoint.save(sys.argv[1], step, {"a": {"x": x}, "b": {"x": -x}}, {"step": step})
+    save(step, {"a": {"x": x}, "b": {"x": -x}}, {"step": step})
 """
+_HOW = {
+    "at once": "save = partial(checkpoint.save, sys.argv[1])",
+    "in the background": "save = checkpoint.BackgroundSaver(sys.argv[1]).save",
+}
 
 
-def test_killed_while_saving(tmp_path, capfd):
+@pytest.mark.parametrize("how", _HOW)
+def test_killed_while_saving(tmp_path, capfd, how):
     """A stopped process's folder, copied, is what kill -9 at that moment leaves. So
     one process shows many moments."""
     directory = tmp_path / "checkpoints"
+    script = _SAVE_FOREVER.replace('print("ready"', f'{_HOW[how]}\nprint("ready"')
     process = subprocess.Popen(
-        [sys.executable, "-c", _SAVE_FOREVER, str(directory)],
+        [sys.executable, "-c", script, str(directory)],
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},

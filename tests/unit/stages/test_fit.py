@@ -1,6 +1,7 @@
-"""What surrounds the loop: restoring, and finishing what a signal cut short."""
+"""What surrounds the loop: restoring, saving, finishing what a signal cut short."""
 
 import json
+import time
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ import pytest
 import tiny_recipe
 from quadratic import TARGET, endless, plan, quadratic
 
+from simclr_jax import checkpoint, signals
+from simclr_jax.checkpoint import store
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import Workdir
@@ -23,7 +26,6 @@ def train(tmp_path):
     config = tiny_recipe.get_config()
     workdir = Workdir(tmp_path / "run", config).open()
     run = Experiment(config, workdir, Any)  # the data are not asked for
-    run.optimizer = lambda *_: (optax.adam(0.1), lambda step: 0.1)
     training = Training(
         "pretrain",
         "",
@@ -34,7 +36,8 @@ def train(tmp_path):
         meta={},
     )
 
-    def train(plan, **changes):
+    def train(plan, tx=optax.adam(0.1), **changes):  # noqa: B008
+        run.optimizer = lambda *_: (tx, lambda step: 0.1)
         run.plan = lambda *_: (plan, plan.last_step)
         return fit(run, training._replace(**changes))
 
@@ -141,3 +144,83 @@ def test_the_callers_arrays_survive_the_donated_step(train):
     state = {"count": jnp.zeros((), jnp.int32)}
     train(plan(2), init=lambda *args: args, init_args=(start, state))
     np.testing.assert_array_equal(start["w"], 1)
+
+
+# Saving in the background ---------------------------------------------------------
+
+HALVE = optax.sgd(0.5)  # from 0: w is TARGET (1 - 0.5^step), exactly
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Every write takes as long as many steps."""
+    write = store._write
+
+    def write_late(*args):
+        time.sleep(0.1)
+        write(*args)
+
+    monkeypatch.setattr(store, "_write", write_late)
+
+
+def saved(folder):
+    """Step -> w of every checkpoint, and the seconds that `meta` gives it."""
+    steps = checkpoint.steps(folder)
+    found = [checkpoint.restore(folder, {"params": None}, step=x) for x in steps]
+    return {step: (items["params"]["w"], meta) for step, items, meta in found}
+
+
+def test_each_checkpoint_holds_its_own_step(train, tmp_path, slow_disk):
+    """And is there when fit returns, with the seconds up to its step."""
+    _, seconds = train(plan(20, save_every=5), HALVE)
+    found = saved(tmp_path / "run/checkpoints")
+    assert list(found) == [15, 20]
+    for step, (w, _) in found.items():
+        np.testing.assert_array_equal(w, TARGET * (1 - 0.5**step))
+    assert found[15][1]["seconds"] < found[20][1]["seconds"]
+    assert seconds > found[20][1]["seconds"] + 0.1  # the last write counts as well
+
+
+def test_a_signal_while_a_save_is_under_way(train, tmp_path, slow_disk, monkeypatch):
+    """That save is finished, then the newest state is saved."""
+
+    def batches(start):
+        for step in range(start, 20):
+            if step == 7:
+                monkeypatch.setattr(signals, "_received", [15])
+            yield {"target": jnp.asarray(TARGET)}
+
+    with pytest.raises(StoppedError):
+        train(plan(20, save_every=5), HALVE, batches=batches)
+    found = saved(tmp_path / "run/checkpoints")
+    assert list(found) == [5, 8]
+    np.testing.assert_array_equal(found[8][0], TARGET * (1 - 0.5**8))
+
+
+def test_divergence_keeps_the_save_that_is_under_way(train, tmp_path, slow_disk):
+    def batches(start):
+        for step in range(start, 100):
+            yield {"target": jnp.asarray(TARGET * (np.nan if step >= 5 else 1))}
+
+    with pytest.raises(DivergedError):
+        train(plan(100, save_every=5, log_every=1), HALVE, batches=batches)
+    w, _ = saved(tmp_path / "run/checkpoints")[5]
+    np.testing.assert_array_equal(w, TARGET * (1 - 0.5**5))
+
+
+@pytest.mark.parametrize("last, recorded", [(1000, range(5, 1000)), (5, [5])])
+def test_a_failed_save_ends_the_training(train, tmp_path, monkeypatch, last, recorded):
+    """Soon after, or at the end; a checkpoint that is there stays."""
+    train(plan(3), HALVE)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write", fail)
+    folder = tmp_path / "run/checkpoints"
+    message = rf"^cannot save checkpoint step 5 .* in {folder}: No space left on dev"
+    with pytest.raises(OSError, match=message):
+        train(plan(last, save_every=5, log_every=1), HALVE)
+    assert checkpoint.steps(folder) == [3]
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] in recorded

@@ -187,6 +187,21 @@ def test_divergence_stops_and_saves_nothing_more():
     assert recorder.saved == [6, 12]
 
 
+def test_the_error_of_an_earlier_save_ends_the_training_before_the_next_step():
+    tx, recorder, asked = optax.sgd(0.1), Recorder(), []
+
+    def check():
+        asked.append(len(recorder.saved))
+        if len(asked) == 6:
+            raise OSError("cannot save")
+
+    with pytest.raises(OSError, match="cannot save"):
+        recorder.run(tx, start(tx), endless(), plan(20, log_every=1), check=check)
+    assert asked == [0, 0, 0, 0, 1, 1]
+    assert [step for step, _ in recorder.lines] == [1, 2, 3, 4, 5]
+    assert recorder.saved == [4]
+
+
 def test_a_training_that_ends_not_finite_is_no_success():
     tx, recorder = optax.sgd(0.1), Recorder()
     with pytest.raises(DivergedError, match="since step 1"):

@@ -1,0 +1,121 @@
+"""Saves checkpoints in a thread, while the training goes on."""
+
+import os
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simclr_jax.checkpoint import store
+from simclr_jax.errors import StoppedError
+
+
+class BackgroundSaver:
+    """Saves the steps of one training, one at a time, without holding it up.
+
+    `save` copies the arrays on their device and returns. A thread then fetches the
+    copies and does what `checkpoint.save` does, with the same promises.
+
+    The copy is why the next step may donate the arrays: the device makes the copy
+    first, and nothing reads the originals after `save`. To wait for a copy in host
+    memory instead would leave the device without work. Until the thread has fetched the
+    copies, the device holds the state twice.
+
+    The error of a save is raised once: by the next `check`, `save` or `wait`, or at the
+    end of the `with` block.
+
+        with BackgroundSaver(directory) as saver:
+            for step in range(1, last + 1):
+                saver.check()
+                state = train(state)
+                if step % 100 == 0:
+                    saver.save(step, {"params": state.params}, meta)
+
+    The block ends, in whichever way, after the last save has. An error on its way out
+    of the block hides the error of a save, except StoppedError, which promises that the
+    state is saved.
+
+    Args:
+      directory: the folder of the steps, as in `checkpoint.save`.
+      keep: how many steps to keep, at least 1.
+    """
+
+    def __init__(self, directory: str | os.PathLike, *, keep: int = 2):
+        self._directory, self._keep = directory, keep
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, step: Any, items: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Starts to save one step, after the save before it has ended.
+
+        Args:
+          step: its number. A jax scalar does not make the caller wait for the device.
+          items, meta: as in `checkpoint.save`.
+
+        Raises:
+          OSError, TypeError, ValueError: the save before this one failed.
+        """
+        self.wait()
+        handed_over = [_copies((step, items))]  # a list, for the thread to empty
+        self._thread = threading.Thread(
+            target=self._write, args=(handed_over, meta), name="checkpoint"
+        )
+        self._thread.start()
+
+    def busy(self) -> bool:
+        """Whether a save is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raises the error of a save that has failed; waits for nothing."""
+        if not self.busy():
+            self.wait()
+
+    def wait(self) -> None:
+        """Waits for the save under way, if there is one; raises its error."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.wait()
+        except Exception:
+            if error is None or isinstance(error, StoppedError):
+                raise
+
+    def _write(self, handed_over: list, meta: dict[str, Any]) -> None:
+        try:
+            # Emptied, so that the copies leave the device before the slow part.
+            step, items = jax.device_get(handed_over.pop())
+            store.save(self._directory, int(step), items, meta, keep=self._keep)
+        except BaseException as error:
+            self._error = error
+
+
+def _copies(tree: Any) -> Any:
+    """The tree with every array copied; it does not wait for the device."""
+    leaves, form = jax.tree.flatten(tree)
+    arrays = iter(_copy([x for x in leaves if isinstance(x, jax.Array)]))
+    return form.unflatten(
+        next(arrays) if isinstance(x, jax.Array) else np.array(x) for x in leaves
+    )
+
+
+@jax.jit
+def _copy(arrays: list[jax.Array]) -> list[jax.Array]:
+    return [jnp.copy(x) for x in arrays]
