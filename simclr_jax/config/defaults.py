@@ -109,8 +109,7 @@ def get_config() -> Any:
     # The head that turns h into z, which the loss sees.
     config.projector = _projector()
     # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
-    config.predictor = ConfigDict()
-    config.predictor.hidden = placeholder(int)  # hidden width; unset: 4096
+    config.predictor = _predictor()
     # The optimizer of pretraining.
     config.optimizer = optimizer()
     # The augmentation of pretraining.
@@ -182,6 +181,13 @@ def _projector() -> Any:
     fields.activation = "relu"  # relu | tanh | leaky_relu | gelu | identity
     fields.norm = True  # BatchNorm after each layer
     fields.last_norm = True  # BatchNorm after the last layer too, if norm
+    return fields
+
+
+def _predictor() -> Any:
+    """BYOL's predictor."""
+    fields: Any = ConfigDict()
+    fields.hidden = placeholder(int)  # hidden width; unset: 4096
     return fields
 
 
