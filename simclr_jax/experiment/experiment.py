@@ -6,7 +6,7 @@ the config.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ class Experiment:
 
     def __init__(self, config: Config, workdir: Workdir, info: data.Info):
         self.config, self.workdir, self._info = config, workdir, info
+        self._optimizer = cache(partial(build.optimizer, config))
 
     # Keys, plans and optimizers: see `build` ---------------------------------
 
@@ -47,7 +48,8 @@ class Experiment:
     def optimizer(
         self, stage: str, plan: Plan, total: int, lr: float | None = None
     ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        return build.optimizer(self.config, stage, plan, total, lr)
+        """The same objects for the same arguments, by which compiled steps are kept."""
+        return self._optimizer(stage, plan, total, lr)
 
     # Data -------------------------------------------------------------------
 

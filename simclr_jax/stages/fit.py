@@ -4,7 +4,7 @@ A stage describes its training in a `Training`; `fit` derives the rest from the 
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from simclr_jax.training import (
     TrainState,
     init_state,
     make_step,
+    make_steps,
     run,
 )
 from simclr_jax.training.progress import Progress
@@ -46,6 +47,7 @@ class Training(NamedTuple):
       init_args: arrays.
       update: `(params, model_state, progress []) -> model_state`, after each step;
         progress goes from 0 to 1.
+      steps_per_call: see `Plan`. Above 1 the batches are those of a Resident.
       evaluate: `state -> scores`, recorded every `evaluate_every_epochs` (0: never).
       watch: gets the values of each recorded step; a text that it returns is shown as a
         warning.
@@ -62,6 +64,7 @@ class Training(NamedTuple):
     init: Callable[..., Any] = lambda *args: args
     init_args: tuple[Any, ...] = ()
     update: Callable[[Any, Any, jax.Array], Any] | None = None
+    steps_per_call: int = 1
     evaluate: Callable[[TrainState], dict[str, float]] | None = None
     evaluate_every_epochs: int = 0
     watch: Callable[[dict[str, float]], str | None] = lambda values: None
@@ -79,7 +82,9 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     section = training.section or stage
     plan, total = experiment.plan(section, training.num_examples)
     evaluate_every = training.evaluate_every_epochs * plan.steps_per_epoch
-    plan = plan._replace(evaluate_every=evaluate_every)
+    plan = plan._replace(
+        evaluate_every=evaluate_every, steps_per_call=training.steps_per_call
+    )
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
 
     # Copies, because the first step donates its state. Without them an output that is
@@ -110,7 +115,7 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
         return training.update(params, model_state, step / total)
 
     state = run(
-        make_step(training.loss_fn, tx, after, prepare=data.take),
+        _step(training.loss_fn, tx, after, several=plan.steps_per_call > 1),
         state,
         experiment.key(stage),
         training.batches(start),
@@ -119,6 +124,22 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     )
     progress.close()
     return state, progress.seconds() if start < plan.last_step else seconds
+
+
+def _step(loss_fn: LossFn, tx: Any, after: Callable | None, *, several: bool):
+    step = make_step(loss_fn, tx, after, prepare=data.take)
+    return make_steps(step, shared=("dataset",)) if several else step
+
+
+# Keeps the compiled steps of trainings that are repeated (`fit_quietly`).
+_kept_step = lru_cache(maxsize=4)(_step)
+
+
+@partial(jax.jit, static_argnums=2)
+def _kept_start(params: Any, model_state: Any, tx: Any) -> TrainState:
+    # Copies, as in `fit`.
+    params, model_state = jax.tree.map(jnp.copy, (params, model_state))
+    return init_state(params, model_state, tx)
 
 
 def _hooks(
@@ -184,15 +205,15 @@ def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
 
 
 def fit_quietly(experiment: Experiment, training: Training) -> Any:
-    """Trains from `init` to the end; records and saves nothing. Returns the params."""
+    """Trains from `init` to the end; records and saves nothing. Returns the params.
+
+    A second training with the same loss, optimizer and shapes compiles nothing.
+    """
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)
-
-    def start() -> TrainState:
-        params, model_state = training.init(*training.init_args)
-        return init_state(params, model_state, tx)
-
+    params, model_state = training.init(*training.init_args)
+    several = training.steps_per_call > 1
     hooks = Hooks(
         record=lambda step, **values: None,
         save=lambda state: None,
@@ -200,11 +221,15 @@ def fit_quietly(experiment: Experiment, training: Training) -> Any:
         schedule=lambda step: 0.0,
     )
     state = run(
-        make_step(training.loss_fn, tx, prepare=data.take),
-        jax.jit(start)(),
+        _kept_step(training.loss_fn, tx, None, several=several),
+        _kept_start(params, model_state, tx),
         experiment.key(training.stage),
         training.batches(0),
-        plan._replace(log_every=plan.last_step, save_every=plan.last_step),
+        plan._replace(
+            log_every=plan.last_step,
+            save_every=plan.last_step,
+            steps_per_call=training.steps_per_call,
+        ),
         hooks,
     )
     return state.params

@@ -11,6 +11,8 @@ from simclr_jax.stages import knn
 from simclr_jax.stages.fit import Training, fit, fit_quietly
 from simclr_jax.stages.linear import Features, LinearProbe, loss_fn
 
+_FEWEST, _MOST = 100, 500  # steps in one call
+
 
 def probe(experiment: Experiment) -> dict[str, Any]:
     """Probes the pretrained network, the same at random initialisation and, with
@@ -63,7 +65,20 @@ def training(
         ),
         num_examples=linear.num_examples,
         meta=meta,
+        steps_per_call=_steps_per_call(
+            linear.num_examples // experiment.config.probe.batch_size
+        ),
     )
+
+
+def _steps_per_call(steps_per_epoch: int) -> int:
+    """An epoch's steps; several epochs' if it has few, and not all if it has many.
+
+    A step computes for microseconds, so that its call would cost most of the time. A
+    signal waits for the end of a call.
+    """
+    epochs = max(1, _FEWEST // steps_per_epoch)
+    return min(epochs * steps_per_epoch, _MOST)
 
 
 def glance(experiment: Experiment, params: Any, model_state: Any) -> dict[str, float]:
