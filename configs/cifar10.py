@@ -51,8 +51,9 @@ def _resnet50(config):
     config.finetune.label_fraction = 0.1
     # The source has Adam at 1e-3 for 50 epochs with decay 1e-5 in its labelled
     # trainings, and a linear evaluator on the frozen network "in a similar setup". It
-    # does not say that features are standardised; 15.6 % for the random encoder is what
-    # raw ones give. Whether its BatchNorm had seen images then is unknown.
+    # does not say that features are standardised, and 15.6 % for the random encoder is
+    # what only raw ones give. Whether its BatchNorm had seen images is unknown; with
+    # probe.calibrate=True ours has.
     config.published.source = (
         "published: ResNet-50, 50 epochs, batch ~200, original CIFAR-10; its probe as "
         "our second, raw features being inferred"

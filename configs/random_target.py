@@ -13,9 +13,9 @@ probes:
       target network      A
 
 A's BatchNorm has the statistics of the views that it saw. B's, before its training,
-would be 0 and 1, with which a random encoder has other features: its probe scored 1 to
-5 points more (see `simclr_jax/stages/probe.py`). So `probe.calibrate` gives B the
-statistics of training images, and the two random networks differ in their weights only.
+would be 0 and 1, with which a random encoder has quite other features: its probe scored
+8 points more (see `simclr_jax/stages/probe.py`). So `probe.calibrate` gives B the
+statistics of training images: of whole images, not of views as A's are.
 """
 
 from configs import cifar10_cpu
