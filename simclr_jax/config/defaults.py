@@ -118,7 +118,7 @@ def get_config() -> Any:
     config.augment.second = second_view()
     # The data set.
     config.data = _data()
-    # A linear classifier on frozen features, which are computed once and standardised.
+    # A linear classifier on frozen features, which are computed once.
     config.probe = _probe()
     # Fine-tuning of the whole network, compared with the same trained from scratch.
     config.finetune = _finetune()
@@ -224,6 +224,26 @@ def _probe() -> Any:
     fields.epochs = 100  # passes over the labelled images
     fields.batch_size = 256  # feature vectors per step
     fields.optimizer = optimizer(lr=1e-2, schedule="cosine")  # of the linear probe
+    # Give each feature mean 0 and standard deviation 1 on the labelled images.
+    fields.standardize = True
+    # BatchNorm statistics of the untrained encoder from training images; False: 0 and
+    # 1, as at initialisation. See simclr_jax/stages/probe.py.
+    fields.calibrate = False
+    # A second probe of the same features, shown under the first. Its defaults: features
+    # as they are, and a slow optimizer, as much published code has it.
+    fields.second = _second_probe()
+    return fields
+
+
+def _second_probe() -> Any:
+    """The second probe."""
+    fields: Any = ConfigDict()
+    fields.run = False  # train it
+    fields.standardize = False  # as probe.standardize
+    fields.epochs = 50  # passes over the labelled images
+    fields.batch_size = 256  # feature vectors per step
+    # Of the second probe.
+    fields.optimizer = optimizer(weight_decay=1e-5)
     return fields
 
 

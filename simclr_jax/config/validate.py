@@ -132,7 +132,8 @@ def _validate_together(config: Config) -> None:
             "config.distill.teacher_stage: 'distill' means the student of another "
             "workdir; name that workdir in config.distill.teacher"
         )
-    for stage in ("", "probe.", "finetune.", "supervised.", "distill."):
+    stages = ("", "probe.", "probe.second.", "finetune.", "supervised.", "distill.")
+    for stage in stages:
         warmup, epochs = (
             fields[f"{stage}{name}"] for name in ("optimizer.warmup_epochs", "epochs")
         )

@@ -5,7 +5,16 @@ accuracies and votes leave it out.
 """
 
 from simclr_jax.evaluation.accuracy import accuracies, top_k
+from simclr_jax.evaluation.calibration import calibrate
 from simclr_jax.evaluation.features import extract, standardize
 from simclr_jax.evaluation.neighbours import knn, nearest
 
-__all__ = ["accuracies", "extract", "knn", "nearest", "standardize", "top_k"]
+__all__ = [
+    "accuracies",
+    "calibrate",
+    "extract",
+    "knn",
+    "nearest",
+    "standardize",
+    "top_k",
+]

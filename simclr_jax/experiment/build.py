@@ -3,6 +3,8 @@
 These functions read the config only, neither the workdir nor the images.
 """
 
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import jax
@@ -101,11 +103,12 @@ def optimizer(
         adapt_classifiers=stage == "distill",
         **fields,
     )
-    # The probe needs no loss scale: its features are float32.
-    if config.precision == "float16" and stage != "probe":
+    # The probes need no loss scale: their features are float32.
+    if config.precision == "float16" and not stage.startswith("probe"):
         tx = loss_scale.dynamic(tx)
     return tx, schedule
 
 
 def _section(config: Config, stage: str) -> Config:
-    return config if stage == "pretrain" else config[stage]
+    """Of a stage, or of one within it: "probe.second"."""
+    return config if stage == "pretrain" else reduce(getitem, stage.split("."), config)

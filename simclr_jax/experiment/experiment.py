@@ -6,7 +6,8 @@ the config.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -19,11 +20,18 @@ from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
 from simclr_jax.encoders import ResNet
 from simclr_jax.experiment import build, restore
+from simclr_jax.experiment.features import MOST_BYTES, Features, Kept
 from simclr_jax.experiment.images import Images
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Projector
+from simclr_jax.networks import Network
 from simclr_jax.signals import check_stop
 from simclr_jax.training import Plan
+
+# Features on the device, in kNN and probe during pretraining.
+_DEVICE_BYTES = 2_000_000_000
+_CALIBRATION_BATCHES = 8
+_NETWORK = ("encoder", "projector")
 
 
 class Experiment:
@@ -31,6 +39,7 @@ class Experiment:
 
     def __init__(self, config: Config, workdir: Workdir, info: data.Info):
         self.config, self.workdir, self._info = config, workdir, info
+        self._optimizer = cache(partial(build.optimizer, config))
 
     # Keys, plans and optimizers: see `build` ---------------------------------
 
@@ -47,7 +56,8 @@ class Experiment:
     def optimizer(
         self, stage: str, plan: Plan, total: int, lr: float | None = None
     ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-        return build.optimizer(self.config, stage, plan, total, lr)
+        """The same objects for the same arguments, by which compiled steps are kept."""
+        return self._optimizer(stage, plan, total, lr)
 
     # Data -------------------------------------------------------------------
 
@@ -88,6 +98,29 @@ class Experiment:
         return jax.jit(self.init)()
 
     @cached_property
+    def untrained(self) -> tuple[Any, Any]:
+        """`random_init` as it is evaluated: with `config.probe.calibrate`, with the
+        BatchNorm statistics of training images."""
+        params, model_state = self.random_init
+        if not self.config.probe.calibrate:
+            return params, model_state
+        network = Network(self.encoder, self.projector)
+        size, source = self.config.augment.size, self.images.train
+
+        def train(batch_stats: Any, batch: data.Batch) -> Any:
+            images = self.test_view(data.take(batch)["image"], size)
+            return network.train(params, batch_stats, images)[1]
+
+        batches = source.batches(
+            min(self.config.eval_batch_size, source.num_examples),
+            seed=self.order("probe"),
+        )
+        own = {name: model_state["batch_stats"][name] for name in _NETWORK}
+        stats = evaluation.calibrate(train, own, islice(batches, _CALIBRATION_BATCHES))
+        batch_stats = model_state["batch_stats"] | stats
+        return params, model_state | {"batch_stats": batch_stats}
+
+    @cached_property
     def _restored(self) -> restore.Restored:
         return restore.read(self.config, self.workdir.path)
 
@@ -120,12 +153,65 @@ class Experiment:
     # Evaluation -------------------------------------------------------------
 
     def features(
-        self, params: Any, model_state: Any, source: data.Source, levels=None
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """`({level: [N, D]}, labels [N])` of every image, in inference mode."""
+        self,
+        params: Any,
+        model_state: Any,
+        source: data.Source,
+        levels: tuple[str, ...] | None = None,
+        *,
+        on_device: bool = False,
+    ) -> Features:
+        """`({level: [N, D]}, labels [N])` of every image, in inference mode.
+
+        With `on_device` they stay there up to 2 GB; else they are NumPy.
+        """
         embed = partial(self._embed, params, model_state)
-        features = evaluation.extract(embed, self.ordered(source), levels)
+        limit = _DEVICE_BYTES if on_device else 0
+        features = evaluation.extract(
+            embed, self.ordered(source), levels, device_bytes=limit
+        )
         return features, source.labels
+
+    def own_features(
+        self, network: str, split: str, levels: tuple[str, ...] | None = None
+    ) -> Features:
+        """`features` of a split by one of the run's own networks, computed once.
+
+        Args:
+          network: "pretrained", "random_init" or "target".
+          split: "train" or "test".
+          levels: the levels to return; None returns all.
+        """
+        source = getattr(self.images, split)
+        return self._kept.split((network, split), self.own(network), source, levels)
+
+    def own_rows(
+        self,
+        network: str,
+        split: str,
+        rows: np.ndarray,
+        levels: tuple[str, ...] | None = None,
+    ) -> Features:
+        """Like `own_features`, of the images at increasing positions `rows` alone."""
+        key, source = (network, split), getattr(self.images, split)
+        return self._kept.rows(key, self.own(network), source, rows, levels)
+
+    def own(self, network: str) -> tuple[Any, Any]:
+        """`(params, model_state)` of "pretrained", "random_init" or "target"."""
+        if network == "random_init":
+            return self.untrained
+        _, *found = self.target if network == "target" else self.pretrained
+        params, model_state = found
+        return params, model_state
+
+    @cached_property
+    def _kept(self) -> Kept:
+        blank = self.blank(self.config.augment.size)
+        return Kept(
+            lambda *args: self.features(*args)[0],
+            lambda *network: self.method.embed(*network, blank),
+            MOST_BYTES,
+        )
 
     @cached_property
     def _embed(self) -> Callable:

@@ -185,6 +185,8 @@ def check_batches(config: Config, counts: Mapping[str, int]) -> None:
     for stage, images in counts.items():
         if stage in asked:
             check_batch(config, stage, images)
+    if config.probe.second.run and "probe" in config.stages:
+        check_batch(config, "probe.second", counts["probe"])
     if "distill" not in asked:
         return
     few = counts["finetune"]

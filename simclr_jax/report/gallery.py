@@ -7,7 +7,7 @@ keeps the neighbours and the maps, so that writing the report again computes nei
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,11 +63,10 @@ def _compute(experiment: Experiment) -> Gallery:
     config = experiment.config
     rng = np.random.default_rng((config.seed, stream("report")))
     train, test = experiment.images.train, experiment.images.test
-    step, *pretrained = experiment.pretrained
     queries = rng.permutation(test.num_examples)[:_QUERIES]
     bank = np.sort(rng.permutation(train.num_examples)[:_BANK])
-    h = _embedded(experiment, pretrained, test, queries)
-    bank_h = _embedded(experiment, pretrained, train, bank)
+    h = _embedded(experiment, "pretrained", "test", queries)
+    bank_h = _embedded(experiment, "pretrained", "train", bank)
     # If the two splits are one, no image may be its own neighbour.
     one_split = config.data.test_split == config.data.train_split
     same = queries[:, None] == bank if one_split else None
@@ -75,9 +74,9 @@ def _compute(experiment: Experiment) -> Gallery:
     mapped = queries[:_MAPPED] if len(queries) >= _FEWEST_MAPPED else queries[:0]
     random_h = h[:0]
     if len(mapped):
-        random_h = _embedded(experiment, experiment.random_init, test, mapped)
+        random_h = _embedded(experiment, "random_init", "test", mapped)
     return Gallery(
-        step=np.array(step),
+        step=np.array(experiment.pretrained[0]),
         queries=queries,
         bank_size=np.array(len(bank)),
         neighbours=bank[rows],
@@ -89,29 +88,26 @@ def _compute(experiment: Experiment) -> Gallery:
 
 
 def _embedded(
-    experiment: Experiment, encoder: Any, source: data.Source, positions: np.ndarray
+    experiment: Experiment, network: str, split: str, positions: np.ndarray
 ) -> np.ndarray:
-    """h [N, F] of the images at `positions`, by `encoder`: (params, model_state)."""
+    """h [N, F] of a split's images at `positions`; see `Experiment.own_features`."""
 
-    def embed(subset: data.Source) -> np.ndarray:
-        params, model_state = encoder
-        features, _ = experiment.features(params, model_state, subset, ("h",))
+    def embed(increasing: np.ndarray) -> np.ndarray:
+        features, _ = experiment.own_rows(network, split, increasing, ("h",))
         return features["h"]
 
-    return _in_order(embed, source, positions)
+    return _in_order(embed, positions)
 
 
 def _in_order(
-    read: Callable[[data.Source], np.ndarray],
-    source: data.Source,
-    positions: np.ndarray,
+    read: Callable[[np.ndarray], np.ndarray], positions: np.ndarray
 ) -> np.ndarray:
-    """`read`'s rows for the images at `positions`, in any order and with repetitions.
+    """`read`'s rows for `positions`, which may be in any order and repeat.
 
     A streamed source gives each image once, and only by increasing position.
     """
     increasing, rows = np.unique(positions, return_inverse=True)
-    return read(source.subset(increasing))[rows]
+    return read(increasing)[rows]
 
 
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:
@@ -135,13 +131,14 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
 def images(source: data.Source, positions: np.ndarray) -> np.ndarray:
     """A split's images at `positions` [N], in that order: uint8 [N, H, W, C]."""
 
-    def pixels(subset: data.Source) -> np.ndarray:
+    def pixels(increasing: np.ndarray) -> np.ndarray:
+        subset = source.subset(increasing)
         batches = subset.ordered(min(_READ_BATCH, subset.num_examples))
         return np.concatenate(
             [np.asarray(data.take(x)["image"])[x["mask"]] for x in batches]
         )
 
-    return _in_order(pixels, source, positions)
+    return _in_order(pixels, positions)
 
 
 def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -75,13 +75,25 @@ def _probe(result: dict[str, Any], config: Config) -> Rows:
     share = _percent_of_labels(result["label_fraction"])
     scored = result.get("features", "h")
     on = "" if scored == "h" else f" on {scored}"
-    yield f"linear probe{on}, {share}", "pretrained"
+    kind = _kind(config.probe)
+    yield f"{kind}{on}, {share}", "pretrained"
     for level in result["layers"]:
         if level != scored:
             yield f"  on {level} instead of {scored}", f"layers.{level}"
     yield "  random encoder", "random_init"
     if "target" in result:
         yield "  target network", "target"
+    if "second" not in result:
+        return
+    other = _kind(config.probe.second)
+    yield f"{'second ' * (other == kind)}{other}{on}, {share}", "second.pretrained"
+    yield "  random encoder", "second.random_init"
+    if "target" in result["second"]:
+        yield "  target network", "second.target"
+
+
+def _kind(fields: Any) -> str:
+    return "linear probe" if fields.standardize else "linear probe of raw features"
 
 
 def _knn(result: dict[str, Any], config: Config) -> Rows:

@@ -4,7 +4,7 @@ A stage describes its training in a `Training`; `fit` derives the rest from the 
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from simclr_jax.training import (
     TrainState,
     init_state,
     make_step,
+    make_steps,
     run,
 )
 from simclr_jax.training.progress import Progress
@@ -49,6 +50,7 @@ class Training(NamedTuple):
       init_args: arrays.
       update: `(params, model_state, progress []) -> model_state`, after each step;
         progress goes from 0 to 1.
+      steps_per_call: see `Plan`. Above 1 the batches are those of a Resident.
       measurements: taken in this order while it trains.
       watch: gets the values of each recorded step; a text that it returns is shown as a
         warning.
@@ -65,6 +67,7 @@ class Training(NamedTuple):
     init: Callable[..., Any] = lambda *args: args
     init_args: tuple[Any, ...] = ()
     update: Callable[[Any, Any, jax.Array], Any] | None = None
+    steps_per_call: int = 1
     measurements: tuple[Measurement, ...] = ()
     watch: Callable[[dict[str, float]], str | None] = lambda values: None
 
@@ -80,6 +83,7 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
         experiment.forget_if_stale(stage, variant, training.meta)
     section = training.section or stage
     plan, total = experiment.plan(section, training.num_examples)
+    plan = plan._replace(steps_per_call=training.steps_per_call)
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
     directory = workdir.checkpoints(stage, variant)
     state, seconds = _restore(directory, _start(training, tx))
@@ -104,7 +108,7 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     keep = experiment.config.checkpoint.keep
     with checkpoint.BackgroundSaver(directory, keep=keep) as saver:
         state = run(
-            make_step(training.loss_fn, tx, after, prepare=data.take),
+            _step(training.loss_fn, tx, after, several=plan.steps_per_call > 1),
             state,
             experiment.key(stage),
             training.batches(start),
@@ -119,15 +123,28 @@ def _start(
     training: Training, tx: optax.GradientTransformation
 ) -> Callable[[], TrainState]:
     """A function that makes the state at step 0."""
+    return partial(_starter(training.init, tx), *training.init_args)
 
+
+@lru_cache(maxsize=4)
+def _starter(init: Callable[..., Any], tx: Any) -> Callable[..., TrainState]:
     # Copies, because the first step donates its state. Without them an output that is
     # just an input would be the caller's own buffer.
     @jax.jit
     def start_from(*args: Any) -> TrainState:
-        params, model_state = jax.tree.map(jnp.copy, training.init(*args))
+        params, model_state = jax.tree.map(jnp.copy, init(*args))
         return init_state(params, model_state, tx)
 
-    return partial(start_from, *training.init_args)
+    return start_from
+
+
+def _step(loss_fn: LossFn, tx: Any, after: Callable | None, *, several: bool):
+    step = make_step(loss_fn, tx, after, prepare=data.take)
+    return make_steps(step, shared=("dataset",)) if several else step
+
+
+# Keeps the compiled steps of trainings that are repeated (`fit_quietly`).
+_kept_step = lru_cache(maxsize=4)(_step)
 
 
 def _hooks(
@@ -183,7 +200,10 @@ def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
 
 
 def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
-    """Trains from `init` to the end; records and saves nothing."""
+    """Trains from `init` to the end; records and saves nothing.
+
+    A second training with the same loss, init, optimizer and shapes compiles nothing.
+    """
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)
@@ -194,10 +214,14 @@ def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
         schedule=lambda step: 0.0,
     )
     return run(
-        make_step(training.loss_fn, tx, prepare=data.take),
+        _kept_step(training.loss_fn, tx, None, several=training.steps_per_call > 1),
         _start(training, tx)(),
         experiment.key(training.stage),
         training.batches(0),
-        plan._replace(log_every=plan.last_step, save_every=plan.last_step),
+        plan._replace(
+            log_every=plan.last_step,
+            save_every=plan.last_step,
+            steps_per_call=training.steps_per_call,
+        ),
         hooks,
     )

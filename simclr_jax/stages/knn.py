@@ -6,15 +6,17 @@ import numpy as np
 
 from simclr_jax import evaluation
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.stages.linear import Features
+from simclr_jax.experiment.features import Features
 
 
 def knn(experiment: Experiment) -> dict[str, Any]:
     """Classifies the test images by their nearest labelled training images, in h."""
-    step, params, model_state = experiment.pretrained
-    bank = experiment.features(params, model_state, experiment.images.train, ("h",))
-    test = experiment.features(params, model_state, experiment.images.test, ("h",))
-    return {"top1": accuracy(experiment, bank, test), "step": step}
+    bank, test = (
+        experiment.own_features("pretrained", split, ("h",))
+        for split in ("train", "test")
+    )
+    top1 = accuracy(experiment, bank, test)
+    return {"top1": top1, "step": experiment.pretrained[0]}
 
 
 def accuracy(experiment: Experiment, bank: Features, test: Features) -> float:

@@ -1,7 +1,13 @@
 """The train step and the loop of every stage; neither knows a config or a data set."""
 
 from simclr_jax.training.loop import Evaluation, Hooks, Plan, run
-from simclr_jax.training.step import LossFn, TrainState, init_state, make_step
+from simclr_jax.training.step import (
+    LossFn,
+    TrainState,
+    init_state,
+    make_step,
+    make_steps,
+)
 
 __all__ = [
     "Evaluation",
@@ -11,5 +17,6 @@ __all__ = [
     "TrainState",
     "init_state",
     "make_step",
+    "make_steps",
     "run",
 ]

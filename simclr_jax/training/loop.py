@@ -1,11 +1,15 @@
 """The only training loop: repeats a step, records, saves and evaluates until the plan
-ends or a signal comes. It knows neither a config nor a data set."""
+ends or a signal comes. It knows neither a config nor a data set.
+
+A call takes one step, or several if steps are short (`Plan.steps_per_call`)."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from simclr_jax.errors import DivergedError, StoppedError
@@ -26,6 +30,9 @@ class Plan(NamedTuple):
     batch_size: int
     log_every: int
     save_every: int
+    # At most; a signal waits for the end of a call. 1: the step function is
+    # `make_step`'s, else `make_steps`'.
+    steps_per_call: int = 1
 
 
 class Evaluation(NamedTuple):
@@ -82,7 +89,7 @@ def run(
     """Trains from `state` to `plan.last_step`.
 
     Args:
-      step_fn: from `make_step`.
+      step_fn: from `make_step`, or from `make_steps` if `plan.steps_per_call` is not 1.
       key: the training key; see `make_step`.
       batches: starts with the batch of step `state.step + 1`.
       plan: when to record, save and end.
@@ -97,23 +104,25 @@ def run(
     queued: deque[dict[str, jax.Array]] = deque(maxlen=2)
     try:
         _evaluate(hooks, _due(hooks, start), state, start)
-        for step in range(start + 1, plan.last_step + 1):
+        step = start
+        while step < plan.last_step:
             check_stop()
             hooks.check()
-            batch = next(batches)
-            # One step runs and one waits. The device is never idle, and no long queue
+            count = _next_call(plan, hooks, step)
+            several = plan.steps_per_call > 1
+            batch = list(islice(batches, count)) if several else next(batches)
+            # One call runs and one waits. The device is never idle, and no long queue
             # of batches fills its memory or delays a stop.
             if len(queued) == queued.maxlen:
                 jax.block_until_ready(queued[0])
             state, metrics = step_fn(state, key, batch)
             queued.append(metrics)
-            if step == start + 1:
+            step += count
+            if step == start + count:
                 jax.block_until_ready(metrics)
-                hooks.progress.compiled()
-            last = step == plan.last_step
-            if last or step % plan.log_every == 0:
-                _record(hooks, plan, state, step, metrics)
-            due = _due(hooks, step)
+                hooks.progress.compiled(count)
+            _record_due(hooks, plan, state, range(step - count + 1, step + 1), metrics)
+            due, last = _due(hooks, step), step == plan.last_step
             if last or step % plan.save_every == 0 or any(x.trains for x in due):
                 hooks.save(state)
                 saved = step
@@ -123,6 +132,16 @@ def run(
             hooks.save(state)
         raise
     return state
+
+
+def _next_call(plan: Plan, hooks: Hooks, step: int) -> int:
+    """How many steps the call after `step` takes.
+
+    It ends where the state is needed: at a save, an evaluation, the last step.
+    """
+    periods = (plan.save_every, *(evaluation.every for evaluation in hooks.evaluations))
+    ends = [(step // every + 1) * every for every in periods if every]
+    return min(*ends, step + plan.steps_per_call, plan.last_step) - step
 
 
 def _due(hooks: Hooks, step: int) -> list[Evaluation]:
@@ -144,24 +163,45 @@ def _evaluate(
             evaluation.run(state, step)
 
 
-def _record(
+def _record_due(
     hooks: Hooks,
     plan: Plan,
     state: TrainState,
-    step: int,
+    steps: range,
     metrics: dict[str, jax.Array],
 ) -> None:
-    """Records a step's metrics; raises DivergedError if the training has diverged."""
-    values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    skipped = int(values.pop("skipped"))
-    _check_finite(skipped, step, step == plan.last_step)
-    if skipped:
-        values["skipped"] = skipped
-    made = optimizers.updates_made(state.opt_state, step)
-    rate = jax.device_get(hooks.schedule(max(made - 1, 0)))
-    values |= {"lr": float(rate), "epoch": step / plan.steps_per_epoch}
-    speed = hooks.progress.advance(step, values["loss"])
-    hooks.record(step, **values, **speed)
+    """Records those steps of a call that are due.
+
+    Lines of one call share the clock at its end: `seconds` and `images_per_second`.
+
+    Args:
+      state: after the call.
+      steps: of the call.
+      metrics: of each of them; of a single step [].
+
+    Raises:
+      DivergedError: the training has diverged.
+    """
+    due = [n for n in steps if n == plan.last_step or n % plan.log_every == 0]
+    if not due:
+        return
+    if "updates_made" not in metrics:
+        made = optimizers.updates_made(state.opt_state, steps[-1])
+        metrics = metrics | {"updates_made": made}
+    columns = {k: np.atleast_1d(v) for k, v in jax.device_get(metrics).items()}
+    speed: dict[str, float] = {}
+    for number in due:
+        values = {k: float(v[number - steps[0]]) for k, v in columns.items()}
+        skipped, made = int(values.pop("skipped")), int(values.pop("updates_made"))
+        _check_finite(skipped, number, number == plan.last_step)
+        if skipped:
+            values["skipped"] = skipped
+        rate = jax.device_get(hooks.schedule(max(made - 1, 0)))
+        values |= {"lr": float(rate), "epoch": number / plan.steps_per_epoch}
+        if number == due[0]:
+            newest = float(columns["loss"][due[-1] - steps[0]])
+            speed = hooks.progress.advance(steps[-1], newest)
+        hooks.record(number, **values, **speed)
 
 
 def _check_finite(skipped: int, step: int, last: bool) -> None:

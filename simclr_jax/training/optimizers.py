@@ -195,19 +195,22 @@ def make(
     return tx, learning_rate
 
 
-def updates_made(opt_state: Any, otherwise: int) -> int:
+def updates_made(opt_state: Any, otherwise: Any) -> Any:
     """How many updates `make`'s schedule has counted.
 
     Args:
       opt_state: the state of an optimizer.
       otherwise: the answer for an optimizer without a schedule.
+
+    Returns:
+      An integer [], or `otherwise`; also under jit.
     """
 
     def is_schedule(state):
         return isinstance(state, optax.ScaleByScheduleState)
 
     states = jax.tree.leaves(opt_state, is_leaf=is_schedule)
-    counts = (int(state.count) for state in states if is_schedule(state))
+    counts = (state.count for state in states if is_schedule(state))
     return next(counts, otherwise)
 
 

@@ -53,9 +53,9 @@ class Progress:
         """
         return self._before + time.monotonic() - self._began - self._apart
 
-    def compiled(self) -> None:
-        """Marks the end of the first step: speed is measured from here."""
-        self._first_step = self._mark_step = self._mark_step + 1
+    def compiled(self, steps: int = 1) -> None:
+        """Marks the end of the first call, of `steps`: speed is measured from here."""
+        self._first_step = self._mark_step = self._mark_step + steps
         self._first_busy = self._mark_busy = self._busy()
 
     @contextmanager

@@ -1,5 +1,7 @@
 """One training step: `make_step` turns a loss and an optimizer into a jitted function.
 
+`make_steps` turns such a step into one that takes several at a time.
+
 A step takes a `TrainState` and returns the next. If its loss or gradient is not finite,
 it changes no parameter; the loop ends a training after several of these in a row.
 """
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from simclr_jax.training import loss_scale
+from simclr_jax.training import loss_scale, optimizers
 
 LossFn = Callable[[Any, Any, jax.Array, Any], tuple[jax.Array, tuple[Any, dict]]]
 
@@ -109,6 +112,40 @@ def make_step(
         return TrainState(number, params, model_state, opt_state, skipped), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def make_steps(step: Callable, *, shared: tuple[str, ...] = ()) -> Callable:
+    """Several steps in one call, for steps so short that the calls cost the most.
+
+    The results are those of as many calls of `step`.
+
+    Args:
+      step: from `make_step`. Its batches must be dicts.
+      shared: the names of values that all batches have in common, such as a data set on
+        the device. They are passed once; the others are stacked.
+
+    Returns:
+      `steps(state, key, batches) -> (state, metrics)`. batches is a list of S batches.
+      Every metric is [S]. metrics gains `updates_made`, how many updates the optimizer
+      had made after each step. `state` is donated. Each S compiles once.
+    """
+
+    @partial(jax.jit, donate_argnums=0)
+    def scan(state: TrainState, key: jax.Array, common: dict, rows: dict):
+        def body(state: TrainState, row: dict):
+            state, metrics = step(state, key, common | row)
+            made = optimizers.updates_made(state.opt_state, state.step)
+            return state, metrics | {"updates_made": made}
+
+        return jax.lax.scan(body, state, rows)
+
+    def steps(state: TrainState, key: jax.Array, batches: list[dict[str, Any]]):
+        common = {name: batches[0][name] for name in shared}
+        names = batches[0].keys() - common.keys()
+        rows = {name: np.stack([batch[name] for batch in batches]) for name in names}
+        return scan(state, key, common, rows)
+
+    return steps
 
 
 def _row_major(x: jax.Array) -> jax.Array:

@@ -95,6 +95,9 @@ def test_every_recipe_is_valid_and_documented(name):
         for variant in ("pretrained", "random_init"):
             results[stage][variant] = {"top1": 0.5, "top3": 0.75}
     results["probe"]["target"] = {"top1": 0.5, "top3": 0.75}
+    if config.probe.second.run:
+        names = ("pretrained", "random_init")
+        results["probe"]["second"] = {name: results["probe"][name] for name in names}
     shown = [row for row in report.rows(results, config) if row.published]
     assert len(shown) == len(config.published.rows)
 
@@ -162,6 +165,24 @@ def test_cifar10_is_simclrs_experiment_at_a_published_size():
     size = f"ResNet-50, {config.epochs} epochs, batch ~{config.batch_size}, "
     assert size in config.published.source
     assert config.finetune.label_fraction == config.probe.label_fraction == 0.1
+
+
+def test_cifar10s_second_probe_is_that_of_the_published_figures():
+    """Raw features, Adam 1e-3 all along, 50 epochs of the labels, decay 1e-5."""
+    _, config = load("cifar10")
+    second, optimizer = config.probe.second, config.probe.second.optimizer
+    assert (second.run, second.standardize, second.epochs) == (True, False, 50)
+    assert (optimizer.name, optimizer.lr, optimizer.weight_decay) == (
+        "adam",
+        1e-3,
+        1e-5,
+    )
+    assert (optimizer.schedule, optimizer.warmup_epochs) == ("constant", 0)
+    # A figure of one protocol does not stand next to a score of the other.
+    assert config.probe.standardize
+    published = {name for name, *_ in config.published.rows}
+    assert {"probe second pretrained", "probe second random_init"} <= published
+    assert not {"probe pretrained", "probe random_init"} & published
 
 
 # arXiv 2006.07733, section 3 and appendix; 2003.04297; 1911.05722, with their code.

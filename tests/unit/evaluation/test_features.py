@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lowering import assert_lowers_for_cuda
 
-from simclr_jax.evaluation import extract, standardize
+from simclr_jax.evaluation import extract, features, standardize
 
 
 @pytest.fixture
@@ -66,3 +67,45 @@ def test_standardize(rng):
     np.testing.assert_allclose(a.std(0), [1, 1, 0], atol=1e-5)
     again = (test - train.astype(float).mean(0)) / (train.astype(float).std(0) + 1e-6)
     np.testing.assert_allclose(b, again, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 8, 19])
+@pytest.mark.parametrize("limit, kind", [(10**6, jax.Array), (200, np.ndarray)])
+def test_extract_on_the_device_up_to_a_limit(rng, count, limit, kind):
+    """19 rows of h and z take 456 bytes, so that 200 are too few on the way."""
+    images = rng.integers(100, size=(count, 3)).astype(np.float32)
+    features = extract(embed, batches(images, 8), device_bytes=limit)
+    expected = kind if count * 24 > 200 or kind is jax.Array else jax.Array
+    assert all(isinstance(x, expected) for x in features.values())
+    assert {x.dtype for x in features.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(features["h"], images * 2)
+    np.testing.assert_array_equal(features["z"], images + 1)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_standardize_on_the_device_is_numpys(rng, donate):
+    """To the last bit but one; the sums of 30,000 rows need more than float32."""
+    scales = np.array([1, 100, 0, 1e-3], np.float32)
+    train = rng.normal(size=(30_000, 4)).astype(np.float32) * scales
+    train += np.array([0, 1e4, 7, 1], np.float32)
+    test = rng.normal(size=(5, 4)).astype(np.float32)
+    mean = train.mean(0, dtype=np.float64)
+    sd = train.std(0, dtype=np.float64) + 1e-6
+    given = jnp.array(train), jnp.array(test)
+    a, b = standardize(*given, donate=donate)
+    assert isinstance(a, jax.Array)
+    assert a.dtype == b.dtype == jnp.float32
+    assert given[0].is_deleted() == donate
+    # The mean is rounded to float32: half a unit in its last place, in units of sd.
+    atol = np.max(np.spacing(mean.astype(np.float32)) / sd)
+    np.testing.assert_allclose(a, (train - mean) / sd, rtol=1e-6, atol=atol)
+    np.testing.assert_allclose(b, (test - mean) / sd, rtol=1e-6, atol=atol)
+    for ours, numpys in zip((a, b), standardize(train, test), strict=True):
+        np.testing.assert_allclose(ours, numpys, rtol=3e-7, atol=1e-7)
+
+
+def test_standardising_stays_on_a_gpu():
+    function = jax.jit(features._standardize, donate_argnums=(0, 1))
+    with jax.enable_x64(True):
+        arrays = (jax.ShapeDtypeStruct((n, 4), jnp.float32) for n in (9, 5))
+        assert_lowers_for_cuda(function, *arrays)

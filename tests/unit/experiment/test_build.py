@@ -35,6 +35,18 @@ def test_a_plan_counts_whole_batches_and_stops_at_max_steps(config):
         build.plan(config, "probe", 59)
 
 
+def test_the_second_probe_has_a_section_of_its_own(config):
+    config.probe.second.update(batch_size=10, epochs=3)
+    plan, total = build.plan(config, "probe.second", 59)
+    assert (plan.batch_size, plan.steps_per_epoch, total) == (10, 5, 15)
+    _, schedule = build.optimizer(config, "probe.second", plan, total)
+    assert float(schedule(14)) == pytest.approx(1e-3)
+    config.probe.second.batch_size = 60
+    message = r"^config\.probe\.second\.batch_size: 60 is larger"
+    with pytest.raises(RequestError, match=message):
+        build.plan(config, "probe.second", 59)
+
+
 @pytest.mark.parametrize(
     "precision, stage, scaled",
     [
@@ -43,6 +55,7 @@ def test_a_plan_counts_whole_batches_and_stops_at_max_steps(config):
         ("float16", "pretrain", True),
         ("float16", "finetune", True),
         ("float16", "probe", False),  # trains on float32 features
+        ("float16", "probe.second", False),
     ],
 )
 def test_float16_scales_the_loss_where_the_network_trains(

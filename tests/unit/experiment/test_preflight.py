@@ -213,3 +213,16 @@ def test_images_without_labels_run_every_stage_that_needs_none(
         assert said(config, tmp_path) == expected
     else:
         assert preflight.check(config, tmp_path / "run").num_classes == 0
+
+
+def test_the_second_probes_batch_is_checked_if_it_runs(tmp_path):
+    config = tiny_recipe.get_config()
+    config.data.path = str(write_npz(tmp_path / "squares.npz"))
+    config.probe.second.batch_size = 65  # of 64 images
+    preflight.check(config, tmp_path / "run")
+    config.probe.second.run = True
+    message = r"^config\.probe\.second\.batch_size: 65 is larger than the 64 images"
+    with pytest.raises(RequestError, match=message):
+        preflight.check(config, tmp_path / "run")
+    config.stages = ("pretrain",)
+    preflight.check(config, tmp_path / "run")

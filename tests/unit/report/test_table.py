@@ -93,9 +93,33 @@ def test_published_rows_have_three_or_four_entries():
             validate(config)
 
 
+SECOND = {"pretrained": {"top1": 0.4, "top3": 0.8}, "random_init": {"top1": 0.25}}
+
+
+def test_a_published_figure_stands_next_to_the_probe_of_its_kind():
+    config = common.get_config()
+    config.published.rows = (("probe second pretrained", 71.3, 93.6),)
+    probed = {"probe": RESULTS["probe"] | {"second": SECOND}}
+    assert table.table(probed, config).splitlines()[2:8] == [
+        "linear probe, all labels                   70.0   90.0",
+        "  on head_1 instead of h                   65.0",
+        "  on z instead of h                        60.0",
+        "  random encoder                           30.0   60.0",
+        "linear probe of raw features, all labels   40.0   80.0  71.3 / 93.6",
+        "  random encoder                           25.0",
+    ]
+    config.probe.second.standardize = True
+    assert "second linear probe, all labels" in table.table(probed, config)
+    config.probe.standardize = False
+    lines = table.table(probed, config).splitlines()
+    assert lines[2].startswith("linear probe of raw features, all labels ")
+    assert lines[6].startswith("linear probe, all labels ")
+
+
 def test_every_row_says_where_its_number_is():
-    for row in table.rows(RESULTS, common.get_config()):
-        value = RESULTS
+    results = RESULTS | {"probe": RESULTS["probe"] | {"second": SECOND}}
+    for row in table.rows(results, common.get_config()):
+        value = results
         for name in row.where.split("."):
             value = value[name]
         assert row.top1 == (value["top1"] if isinstance(value, dict) else value)

@@ -83,6 +83,36 @@ def test_separable_features_are_probed_perfectly():
     }
 
 
+def test_a_probe_of_raw_features_takes_them_as_they_are():
+    """One step of SGD from zero against its closed form, at any scale."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(12, 5)) * [1e-3, 1, 50, 1, 1] + 4).astype(np.float32)
+    y = np.arange(12) % 3
+    fitted = LinearProbe(({"h": x}, y), ({"h": 2 * x}, y), 3, standardize=False)
+    run = experiment(1, 12)
+    run.optimizer = lambda *_: (optax.sgd(0.1), lambda step: 0.1)
+    params = trained(fitted, run)["h"]
+    slope = (np.eye(3)[y] - 1 / 3) / 12
+    np.testing.assert_allclose(params["kernel"], 0.1 * x.T @ slope, 1e-4, 1e-7)
+    np.testing.assert_allclose(params["bias"], 0.1 * slope.sum(0), atol=1e-7)
+    logits = 2 * x @ (0.1 * x.T @ slope) + 0.1 * slope.sum(0)
+    right = (logits.argmax(1) == y).mean()
+    assert fitted.scores({"h": params})["h"]["top1"] == pytest.approx(right)
+
+
+def test_on_a_gpu_features_are_standardised_there(digits, monkeypatch):
+    """The same classifier, whether XLA or NumPy does it; the caller's array stays."""
+    (x, y), (test_x, test_y) = digits
+    run, made = experiment(3, 250), {}
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        bank = jnp.asarray(x)
+        fitted = LinearProbe(({"h": bank}, y), ({"h": test_x}, test_y), 10)
+        made[backend] = trained(fitted, run)["h"]["kernel"]
+        np.testing.assert_array_equal(bank, x)
+    np.testing.assert_allclose(made["cpu"], made["gpu"], atol=1e-3)
+
+
 def test_every_level_trains_as_if_alone(digits):
     (x, y), (test_x, test_y) = digits
     train = {"h": x, "z": x[:, :20]}
