@@ -17,7 +17,7 @@ here**). The report has three probes:
 
 A's BatchNorm has the statistics of the views that it saw. B's, before its training,
 would be 0 and 1, with which a random encoder has quite other features: its probe scored
-8 points more (see `simclr_jax/stages/probe.py`). So `probe.calibrate` gives B the
+11 points more (see `simclr_jax/stages/probe.py`). So `probe.calibrate` gives B the
 statistics of training images: of whole images, not of views as A's are.
 """
 
