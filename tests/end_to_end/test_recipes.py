@@ -461,7 +461,9 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
 
 
 def lower(step, *args):
-    module = jax.export.export(step, platforms=["cuda"])(*args).mlir_module()
+    allowed = [jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")]
+    export = jax.export.export(step, platforms=["cuda"], disabled_checks=allowed)
+    module = export(*args).mlir_module()
     assert "callback" not in module  # no way back to the host
     assert "tf.aliasing_output" in module or "jax.buffer_donor" in module  # donated
 
