@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 
+from simclr_jax.errors import install
+
 # On the CPU, XLA's default code for the gradient of a convolution's kernel is slow.
 # These fusions replace it. XLA aborts on an unknown flag or value, so only the jaxlib
 # versions that were tested get the flag.
@@ -74,8 +76,7 @@ def require_packages() -> None:
     if missing:
         print(
             f"error: {sys.executable} has no package {missing[0]}; use "
-            ".venv/bin/python, which make test creates, or in the clone: pip install "
-            "-c constraints.txt '.[train]'",
+            f".venv/bin/python, which make test creates, or {install('train')}",
             file=sys.stderr,
         )
         sys.exit(2)
