@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,11 @@ def test_what_the_requirements_need_is_pinned_too():
 def test_a_missing_package_is_advised_for_this_python(monkeypatch, version, pinned):
     monkeypatch.setattr(sys, "version_info", version)
     assert errors.install("demo") == f"in the clone: pip install {pinned}'.[demo]'"
+
+
+def test_a_test_fails_on_what_the_libraries_call_deprecated():
+    """Whether the warning names the caller as the culprit, or the library itself."""
+    for module in ("simclr_jax.networks", __name__, "jax.core", "optax._src.base"):
+        with pytest.raises(DeprecationWarning, match="old"):
+            warnings.warn_explicit("old", DeprecationWarning, "x.py", 1, module)
+    warnings.warn_explicit("old", DeprecationWarning, "x.py", 1, "tensorflow.io")
