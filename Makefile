@@ -13,7 +13,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Of .venv's interpreter or, before there is a .venv, of the one that will make it.
-VERSION := $(shell $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -c \
+VERSION := $(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -c \
   'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 CONSTRAINTS := $(wildcard constraints/$(VERSION).txt)
 export PIP_CONSTRAINT := $(CONSTRAINTS)
