@@ -1,16 +1,22 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
 # make test    set up, then lint, types and all tests: nine minutes on two cores
 # make test-fast  set up, then the unit tests, without those that train for long: four
+# make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
 #
-# Setting up installs the versions of constraints.txt into .venv, again when they change.
-# PYTHON=python3.12 chooses another interpreter: 3.11 or newer, and up to 3.13 for
-# `make test`, because TensorFlow has no packages for newer ones.
+# Setting up installs the versions of constraints/, in the file for .venv's Python, into
+# .venv, again when they change. PYTHON=python3.12 chooses the interpreter of a new .venv:
+# 3.11 or newer, and up to 3.13 for `make test`, because TensorFlow has no packages for
+# newer ones.
 # JAX=cuda12 | cuda13 | cpu chooses a build of jax; by default the one for the driver.
 
 PYTHON ?= python3
 BIN := .venv/bin
-export PIP_CONSTRAINT := constraints.txt
+# Of .venv's interpreter or, before there is a .venv, of the one that will make it.
+VERSION := $(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -c \
+  'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+CONSTRAINTS := $(wildcard constraints/$(VERSION).txt)
+export PIP_CONSTRAINT := $(CONSTRAINTS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # CUDA 13 needs driver 580 or newer, CUDA 12 driver 525. Without a driver: the CPU build.
@@ -21,7 +27,7 @@ JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
 comma := ,
 EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
-.PHONY: demo test test-fast lint types clean
+.PHONY: demo test test-fast lint types pins clean
 
 # Each file runs in one worker, the longest files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -42,6 +48,9 @@ lint: .venv/ready-$(JAX)-test
 types: .venv/ready-$(JAX)-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+pins:
+	$(PYTHON) constraints/resolve.py
+
 clean:
 	rm -rf .venv runs/demo
 
@@ -53,10 +62,12 @@ clean:
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv module is \
 	  missing or broken (on Debian: apt install python3-venv)" >&2; exit 1; }
 
-.venv/ready-$(JAX)-%: .venv/bin/python pyproject.toml constraints.txt
+.venv/ready-$(JAX)-%: .venv/bin/python pyproject.toml $(CONSTRAINTS)
 	@[ $* = demo ] || $(BIN)/python -c 'import sys; v = sys.version_info; \
 	  sys.exit(v >= (3, 14) and f"TensorFlow, which `make $*` installs, needs Python \
 	3.11 to 3.13, this is {v[0]}.{v[1]}: rm -r .venv; make $* PYTHON=python3.13")'
-	@echo "installing the pinned packages ($*, jax for $(JAX)) into .venv ..."
+	@echo "installing $(if $(CONSTRAINTS),the packages that $(CONSTRAINTS) pins,the \
+	newest packages, untested: there is no constraints/$(VERSION).txt) \
+	($*, jax for $(JAX)) into .venv ..."
 	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)$*]'
 	@touch $@

@@ -3,6 +3,11 @@
 Data sets raise a DataError; `experiment.preflight` turns it into a RequestError.
 """
 
+import sys
+
+# The Python versions for which constraints/ pins packages.
+PINNED_PYTHONS = ("3.11", "3.12", "3.13")
+
 
 class RequestError(Exception):
     """The request is wrong: config, data or checkpoint. Exit code 2.
@@ -51,7 +56,9 @@ class FailedError(Exception):
 
 def install(extra: str) -> str:
     """How to install a missing package; `extra` names its extra in pyproject.toml."""
-    return f"in the clone: pip install -c constraints.txt '.[{extra}]'"
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    pins = f"-c constraints/{python}.txt " if python in PINNED_PYTHONS else ""
+    return f"in the clone: pip install {pins}'.[{extra}]'"
 
 
 def one_line(error: object) -> str:

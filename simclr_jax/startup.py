@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, install
 
 # On the CPU, XLA's default code for the gradient of a convolution's kernel is slow.
 # These fusions replace it. XLA aborts on an unknown flag or value, so only the jaxlib
@@ -154,8 +154,7 @@ def require_packages() -> None:
     if missing:
         print(
             f"error: {sys.executable} has no package {missing[0]}; use "
-            ".venv/bin/python, which make test creates, or in the clone: pip install "
-            "-c constraints.txt '.[train]'",
+            f".venv/bin/python, which make test creates, or {install('train')}",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -89,7 +89,7 @@ def make_step(
             scaled_loss, has_aux=True
         )(state.params, state.model_state, key, batch, scale)
         grads = jax.tree.map(lambda g: _row_major(g / scale), grads)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         number = state.step + 1

@@ -1,4 +1,4 @@
-"""The Makefile's refusals, with an interpreter that says it is of another version."""
+"""The Makefile's choices, with an interpreter that says it is of another version."""
 
 import os
 import shutil
@@ -10,15 +10,16 @@ from tiny import ROOT
 
 # Runs `-c CODE` as a Python of that version; of all else it tells on stdout.
 PRETENDS = """#!/bin/sh
-[ "$1" = -c ] || { echo "ran $*"; exit 0; }
+[ "$1" = -c ] || { echo "ran $* with <$PIP_CONSTRAINT>"; exit 0; }
 exec %s -c 'import sys; sys.version_info = %r; exec(sys.argv[1])' "$2"
 """
 
 
 @pytest.fixture
 def make(tmp_path):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "constraints", tmp_path / "constraints")
 
     def run(version, *words):
         python = tmp_path / "python"
@@ -77,6 +78,59 @@ def test_a_python_newer_than_tensorflow_is_refused(
         assert len(said) == 1
         assert "3.11 to 3.13" in said[0]
         assert f"this is {version[0]}.{version[1]}" in said[0]
+
+
+@pytest.mark.parametrize(
+    "version, file",
+    [
+        ((3, 11, 9), "constraints/3.11.txt"),
+        ((3, 12, 3), "constraints/3.12.txt"),
+        ((3, 13, 0), "constraints/3.13.txt"),
+        ((3, 14, 0), ""),
+    ],
+)
+def test_the_constraints_are_those_of_the_interpreter(make, tmp_path, version, file):
+    make(version, "--version")
+    set_up(tmp_path)
+    done = make(version, ".venv/ready-cpu-demo")
+    assert done.returncode == 0, done.stderr
+    told, *rest = done.stdout.splitlines()
+    assert rest == [f"ran -m pip install --quiet --editable .[demo] with <{file}>"]
+    assert not done.stderr
+    without = f"no constraints/{version[0]}.{version[1]}.txt"
+    assert (without in told) == (not file)
+    assert (f"that {file} pins" in told) == bool(file)
+
+
+def test_the_interpreter_of_an_environment_counts_before_another(make, tmp_path):
+    make((3, 11, 9), "--version")
+    set_up(tmp_path)
+    done = make((3, 13, 0), ".venv/ready-cpu-demo")
+    assert "<constraints/3.11.txt>" in done.stdout
+
+
+def test_before_there_is_an_environment_its_interpreter_to_be_counts(make, tmp_path):
+    done = make((3, 12, 3), "-n", ".venv/ready-cpu-demo")
+    assert "packages that constraints/3.12.txt pins" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_other_constraints_are_installed_again(make, tmp_path):
+    """Only after a change of the file that this interpreter uses."""
+    make((3, 12, 3), "--version")
+    set_up(tmp_path)
+    ready = tmp_path / ".venv/ready-cpu-demo"
+    make((3, 12, 3), ".venv/ready-cpu-demo")
+    for python, again in (("3.13", False), ("3.12", True)):
+        later = ready.stat().st_mtime + 10
+        os.utime(tmp_path / f"constraints/{python}.txt", (later, later))
+        done = make((3, 12, 3), ".venv/ready-cpu-demo")
+        assert ("ran -m pip install" in done.stdout) == again, done.stdout
+
+
+def test_pins_are_resolved_by_the_python_that_is_named(make):
+    done = make((3, 13, 0), "pins")
+    assert done.stdout.splitlines()[-1].startswith("ran constraints/resolve.py ")
 
 
 def test_the_first_line_says_what_is_made(make):

@@ -1,5 +1,6 @@
 """What must be set before jax is imported can't itself import jax."""
 
+import importlib.metadata
 import os
 import pty
 import re
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from simclr_jax import startup
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,3 +155,21 @@ def test_the_flag_must_come_before_the_first_device():
     message = f"config.deterministic: jax has used a device .* XLA_FLAGS={FLAG} before"
     assert re.match(message, done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("jaxlib", ["0.10.1", "0.11.2", "0.12.0.1"])
+def test_a_jaxlib_that_was_not_tested_gets_no_fusion_flag(monkeypatch, jaxlib):
+    """XLA aborts the process on a flag that it does not know."""
+    monkeypatch.setattr(importlib.metadata, "version", {"jaxlib": jaxlib}.__getitem__)
+    monkeypatch.setenv("XLA_FLAGS", "--users=own")
+    startup.set_cpu_flags()
+    assert os.environ["XLA_FLAGS"] == "--users=own"
+
+
+def test_a_jaxlib_that_was_tested_gets_the_fusion_flag(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", {"jaxlib": "0.10.2"}.get)
+    monkeypatch.setenv("XLA_FLAGS", "--users=own")
+    startup.set_cpu_flags()
+    startup.set_cpu_flags()  # once is enough
+    assert os.environ["XLA_FLAGS"].startswith("--users=own --xla_cpu_experimental_ynn")
+    assert os.environ["XLA_FLAGS"].count("ynn_fusion_type") == 1

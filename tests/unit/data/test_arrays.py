@@ -88,14 +88,13 @@ def test_a_missing_tensorflow_is_named(monkeypatch, package):
         "tensorflow": data.tensorflow.__wrapped__,  # the cache may have it already
         "tensorflow_datasets": lambda: data.describe("cifar10"),
     }[package]
-    cure = r"pip install -c constraints\.txt '\.\[train\]'$"
+    cure = r"pip install (-c constraints/3\.1\d\.txt )?'\.\[train\]'$"
     with pytest.raises(DataError, match=rf"^name: .*{cure}"):
         act()
 
 
 def test_no_package_index_is_said_to_have_this():
     root = ROOT
-    assert (root / "constraints.txt").exists()  # which the messages name
     files = [*root.glob("*.md"), root / "Makefile", root / "launch.py"]
     files += [*root.glob("simclr_jax/**/*.py"), *root.glob("configs/*.py")]
     files += root.glob("benchmarks/**/*.py")
