@@ -25,7 +25,6 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -50,14 +49,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import cases as cases_lib  # noqa: E402
 from cases import CASES, Ours  # noqa: E402
+from peer import Peer  # noqa: E402
+from throughput_tables import GPU_MODES, gpu_table, table  # noqa: E402
 
 from simclr_jax import losses  # noqa: E402
 
 # Dense TFLOP/s, from the data sheets; float32 as TF32, which XLA uses.
 PEAKS = {"float32": 494.7, "bfloat16": 989.4}
 _CARDS = ("NVIDIA H100 80GB HBM3", "NVIDIA H200")
-# The peer's modes on a GPU; with a loader only where that takes least time.
-_GPU_MODES = ("step", "compiled")
+# On a GPU the peer is timed with its loader in this case only.
 _LOADED = "r18_bf16"
 
 
@@ -137,31 +137,6 @@ def forward_flops(ours: Ours) -> float:
     return flops(traced.jaxpr)
 
 
-class Peer:
-    """The PyTorch side, in a process of its own that works only when asked.
-
-    It inherits the environment of this process, huge pages included.
-    """
-
-    def __init__(self, python: str):
-        script = str(ROOT / "benchmarks/peer_simclr.py")
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            [python, script], stdin=pipe, stdout=pipe, text=True
-        )
-        self.versions: dict[str, str] = {}
-
-    def run(self, case: dict[str, Any], data: str, mode: str, steps: int) -> float:
-        assert self._process.stdin
-        assert self._process.stdout
-        request = {"case": case, "mode": mode, "steps": steps, "data": data}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        self.versions = answer["versions"]
-        return answer["seconds"]
-
-
 def peak_tflops(precision: str) -> float | None:
     """The data sheet's peak, or what a float32 matrix product reaches on this CPU."""
     device = jax.devices()[0]
@@ -216,7 +191,7 @@ def measure_gpu(
     if peer is None or case["method"] != "simclr":
         modes = ()
     elif case["precision"] == "bfloat16":
-        modes = _GPU_MODES + (("train",) if name == _LOADED else ())
+        modes = GPU_MODES + (("train",) if name == _LOADED else ())
     our_times: list[float] = []
     peer_times: dict[str, list[float]] = {mode: [] for mode in modes}
     for _ in range(rounds):
@@ -279,47 +254,6 @@ def main() -> None:
     print(f"\n{device}, {os.cpu_count()} cores, {platform.machine()}, {versions}")
     print(f"XLA_FLAGS={flags}\n")
     print(gpu_table(results) if options.gpu else table(results))
-
-
-def gpu_table(results: list[dict[str, Any]]) -> str:
-    """Markdown: our training and the peer's steps."""
-    header = ["case", "train img/s", "TFLOP/s", "share of peak", "compile s"]
-    header += ["augment ms", "peer step", "ratio", "compiled", "ratio", "peer train"]
-    lines = [[*header, "ratio"], ["---"] * (len(header) + 1)]
-    for result in results:
-        train = result["train"]
-        cells = [result["case"], f"{train['images_per_s']:,.0f}"]
-        cells += [f"{result['tflops']:.0f}", _number(result["share"], ".0%")]
-        cells += [f"{train['compile_s']:.0f}", f"{result['parts_ms']['augment']:.2f}"]
-        for mode in (*_GPU_MODES, "train"):
-            row = result.get(f"peer_{mode}", {})
-            cells.append(_number(row.get("peer_images_per_s"), ",.0f"))
-            cells.append(_number(row.get("ratio"), ".2f"))
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: images/s of both modes, the ratios to the peer, FLOP rates."""
-    lines = [["case", "train img/s", "peer", "ratio", "step img/s", "peer", "ratio"]]
-    lines[0] += ["TFLOP/s", "share of peak"]
-    lines.append(["---"] * len(lines[0]))
-    for result in results:
-        cells = [result["case"]]
-        for mode in ("train", "step"):
-            row = result[mode]
-            cells.append(f"{row['images_per_s']:.1f}")
-            cells.append(_number(row.get("peer_images_per_s"), ".1f"))
-            low, high = row.get("ratio_range", (None, None))
-            spread = f" ({low:.2f}-{high:.2f})" if low is not None else ""
-            cells.append(_number(row.get("ratio"), ".2f") + spread)
-        cells += [f"{result['tflops']:.3f}", _number(result["share"], ".0%")]
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}"
 
 
 if __name__ == "__main__":
