@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lowering import assert_lowers_for_cuda
 from tiny import ROOT, launch
 from tiny_tfds import write_tfds
 
@@ -445,7 +446,8 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
         return train.init_state(params, model_state, tx)
 
     state = jax.eval_shape(pretraining)
-    lower(train.make_step(loss_fn, tx, prepare=data.take), state, key, batch)
+    step = train.make_step(loss_fn, tx, prepare=data.take)
+    assert_lowers_for_cuda(step, state, key, batch, donates=True)
 
     below = Network(recipe.encoder, recipe.projector)
     network = ClassifierNetwork(below, 0, 10)
@@ -457,15 +459,8 @@ def test_the_steps_of_cifar10_lower_for_cuda(precision):
 
     loss_fn = finetune.make_loss(network, view(config.finetune.augment), size)
     step = train.make_step(loss_fn, tx, prepare=data.take)
-    lower(step, jax.eval_shape(start), key, batch)
-
-
-def lower(step, *args):
-    allowed = [jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")]
-    export = jax.export.export(step, platforms=["cuda"], disabled_checks=allowed)
-    module = export(*args).mlir_module()
-    assert "callback" not in module  # no way back to the host
-    assert "tf.aliasing_output" in module or "jax.buffer_donor" in module  # donated
+    start_state = jax.eval_shape(start)
+    assert_lowers_for_cuda(step, start_state, key, batch, donates=True)
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cifar10"])
