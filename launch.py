@@ -87,6 +87,7 @@ def train(config: Any, workdir: str) -> None:
 
 if __name__ == "__main__":
     startup.stop_at_once()
+    startup.keep_stderr()
     startup.require_packages()
     startup.use_huge_pages()
     startup.set_cpu_flags()

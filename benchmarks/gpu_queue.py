@@ -6,7 +6,8 @@
 
 Each finished run has a folder in --kept (benchmarks/results/gpu by default) and is not
 run again. Commit that folder. A run that the time ends has saved a checkpoint in
---workdir and continues from it; a sweep keeps its finished points. The queue starts a
+--workdir and continues from it; a sweep keeps its finished points. So does a run under
+way when the queue gets SIGTERM or Ctrl-C. The queue starts a
 run if the minutes that it takes on an H100 are left. It also starts one that can be
 stopped, if at least two minutes are left.
 
@@ -109,16 +110,20 @@ def execute(run: Run, options: argparse.Namespace, seconds: float) -> bool:
         command.append(f"--peer={options.peer}")
     begin = time.monotonic()
     with open(workdir / "log.txt", "a") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # so that Ctrl-C reaches only the queue
+        )
+        asked_to_end = False
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            try:
-                code = process.wait(_GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                code = process.wait()
+            code = _end(process)
+        except KeyboardInterrupt:
+            asked_to_end, code = True, _end(process)
     took = round((time.monotonic() - begin) / 60, 2)
     _keep(workdir, kept)
     if code == 0:
@@ -127,7 +132,19 @@ def execute(run: Run, options: argparse.Namespace, seconds: float) -> bool:
     states = {0: "finished", _STOPPED: "stopped, continues"}
     state = states.get(code, f"FAILED ({code})")
     print(f"{run.name}: {state} after {took} min, {workdir / 'log.txt'}", flush=True)
+    if asked_to_end:
+        raise SystemExit(_STOPPED)
     return code == 0
+
+
+def _end(process: subprocess.Popen) -> int:
+    """Asks a run to save and end; its exit code."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _keep(workdir: Path, kept: Path) -> None:
@@ -203,7 +220,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, runs: Sequence[Run] = RUNS) -> int:
     """Runs what fits; returns 1 if a run failed."""
     options = parse(argv)
+    # Absolute, because the runs start in ROOT.
     options.data = options.data and str(Path(options.data).resolve())
+    options.workdir = str(Path(options.workdir).resolve())
     if options.only:
         names = options.only.split(",")
         runs = [run for run in runs if run.name in names]
@@ -220,4 +239,5 @@ def main(argv: Sequence[str] | None = None, runs: Sequence[Run] = RUNS) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT ask the run to stop; it checks for them between two steps."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,9 +18,11 @@ def catch_signals() -> None:
     def ask(number: int, frame: object) -> None:
         del frame
         _received.append(number)
-        name = signal.Signals(number).name
-        print(f"\n{name}: saving, then stopping", file=sys.stderr, flush=True)
         signal.signal(number, signal.SIG_DFL)
+        name = signal.Signals(number).name
+        # OSError: nobody reads stderr. RuntimeError: the signal came during a print.
+        with contextlib.suppress(OSError, RuntimeError):
+            print(f"\n{name}: saving, then stopping", file=sys.stderr, flush=True)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)

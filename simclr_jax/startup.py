@@ -1,6 +1,7 @@
 """Settings that must be made before jax is imported. Itself imports nothing slow.
 
 startup.stop_at_once()  # on a signal while packages are imported
+startup.keep_stderr()
 startup.require_packages()
 startup.use_huge_pages()  # starts this Python again, so it precedes all that is slow
 startup.set_cpu_flags()
@@ -11,9 +12,11 @@ The stages call `set_deterministic`: only they know the config.
 """
 
 import importlib.util
+import io
 import os
 import signal
 import sys
+from typing import Any, TextIO
 
 from simclr_jax.errors import RequestError, install
 
@@ -86,6 +89,40 @@ def set_compilation_cache() -> None:
     )
 
 
+class _Unread(io.FileIO):
+    """A file whose write errors don't matter: nobody reads it, or its disk is full."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _stderr(descriptor: int, encoding: str) -> TextIO:
+    buffer = io.BufferedWriter(_Unread(descriptor, "w"))
+    return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True)
+
+
+def keep_stderr() -> None:
+    """Lets a run go on, and save, after its stderr has closed.
+
+    `launch.py 2>&1 | tee log` is such a run once Ctrl-C has ended tee. Without this,
+    the next progress line would end the run before it saves. A run that is started
+    without stderr (`2>&-`) gets one that goes nowhere, not the next file it opens.
+    """
+    if sys.stderr is None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.set_inheritable(2, True)
+        if nowhere != 2:
+            os.close(nowhere)
+        sys.stderr = _stderr(2, "utf-8")
+        return
+    sys.stderr.flush()
+    sys.stderr = _stderr(os.dup(2), sys.stderr.encoding)
+
+
 def filter_stderr() -> None:
     """Keeps the autotuner's "Delay kernel timed out" lines off a GPU run's stderr.
 
@@ -113,8 +150,7 @@ def filter_stderr() -> None:
     os.close(source)
     os.dup2(sink, 2)
     os.close(sink)
-    encoding = sys.stderr.encoding
-    sys.stderr = os.fdopen(stderr, "w", 1, encoding, "backslashreplace")
+    sys.stderr = _stderr(stderr, sys.stderr.encoding)
 
 
 def _copy_lines(source: int, sink: int) -> None:
@@ -168,8 +204,12 @@ def stop_at_once() -> None:
 
     def stop(number: int, frame: object) -> None:
         del number, frame
-        os.write(2, b"stopped: by a signal; run the same command again to continue\n")
-        os._exit(75)  # an import in progress would swallow an exception
+        try:
+            os.write(
+                2, b"stopped: by a signal; run the same command again to continue\n"
+            )
+        finally:
+            os._exit(75)  # an import in progress would swallow an exception
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -9,7 +9,6 @@ step; `restore` does both. A checkpoint contains no PRNG keys and no pickles.
 
 import contextlib
 import importlib.metadata
-import logging
 import os
 import re
 import shutil
@@ -21,15 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from simclr_jax.checkpoint import sealed_folder, trees
+from simclr_jax.checkpoint import quiet, sealed_folder, trees
 from simclr_jax.errors import RequestError
 
 _ARRAYS = "arrays"
 
-# Orbax logs the traceback of every failed write; the caller gets the error itself.
-logging.getLogger("absl").addFilter(
-    lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
-)
+quiet.hush()
 
 
 def save(

@@ -180,7 +180,15 @@ def _hooks(
         progress=progress,
         schedule=schedule,
         evaluations=tuple(
-            evaluation(wanted, workdir, stage, variant, progress, plan.steps_per_epoch)
+            evaluation(
+                wanted,
+                workdir,
+                stage,
+                variant,
+                progress,
+                plan.steps_per_epoch,
+                saver.wait,
+            )
             for wanted in training.measurements
         ),
         check=saver.check,

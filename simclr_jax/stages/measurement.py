@@ -38,8 +38,14 @@ def evaluation(
     variant: str,
     progress: Progress,
     steps_per_epoch: int,
+    saved: Callable[[], None],
 ) -> Evaluation:
-    """Takes and records a measurement, unless metrics.jsonl has it already."""
+    """Takes and records a measurement, unless metrics.jsonl has it already.
+
+    Args:
+      saved: waits until the state is on disk, as a measurement that trains needs it:
+        otherwise a kill could undo its step, and with that its record.
+    """
     names = set(measurement.names)
     on_record = {
         line["step"]
@@ -48,6 +54,8 @@ def evaluation(
     }
 
     def run(state: TrainState, step: int) -> None:
+        if measurement.trains:
+            saved()
         try:
             scores = measurement.measure(state)
         except DivergedError as error:

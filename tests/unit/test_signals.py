@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT as a request to stop, and a parent that dies."""
 
+import io
 import os
 import signal
 import threading
@@ -38,6 +39,24 @@ def test_a_second_signal_ends_the_process_at_once(caught, capsys):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     # The other one still asks.
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
+
+
+def test_a_signal_during_a_print_is_still_a_request(caught, monkeypatch):
+    """Python rejects a print within a print to the same file."""
+
+    class File(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, data, /):
+            if not signals.stop_requested():
+                signal.raise_signal(signal.SIGTERM)
+            return len(data)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(File()), line_buffering=True)
+    monkeypatch.setattr("sys.stderr", stream)
+    print("step 1", file=stream)
+    assert signals.stop_requested()
 
 
 @pytest.fixture

@@ -115,6 +115,67 @@ def test_progress_still_sees_a_terminal():
     assert done.returncode == 0
 
 
+# A stderr that nobody reads --------------------------------------------------------
+
+# Writes more than any buffer holds, then reports on stdout that it is still there.
+TALKS = """
+print("early", file=sys.stderr)
+startup.keep_stderr()
+if {filtered}:
+    startup.filter_stderr()
+sys.stdin.readline()  # until stderr has closed
+for _ in range(20_000):
+    print("step 1", file=sys.stderr, flush=True)
+os.write(1, b"still here")
+"""
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_a_run_goes_on_after_the_reader_of_its_stderr_has_ended(filtered):
+    """And its exit code is its own: Python's is 120 if it can't empty its buffers."""
+    script = (
+        "import os, sys\n"
+        "from simclr_jax import startup\n"
+        "startup.has_cuda = lambda: True\n" + TALKS.format(filtered=filtered)
+    )
+    plain = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=plain,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"early\n"
+    process.stderr.close()
+    said, _ = process.communicate(b"\n")
+    assert said == b"still here"
+    assert process.returncode == 0
+
+
+def test_a_run_without_stderr_has_one_that_goes_nowhere(tmp_path):
+    """Nor does it print errors to stdout, or into the next file that it opens."""
+    script = (
+        "import sys\n"
+        "from simclr_jax import startup\n"
+        "startup.keep_stderr()\n"
+        f"file = open({str(tmp_path / 'file')!r}, 'w')\n"
+        "print('an error', file=sys.stderr, flush=True)\n"
+        "print(sys.stderr.isatty())\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n")
+    assert (tmp_path / "file").read_text() == ""
+
+
 # Deterministic GPU operations -----------------------------------------------------
 
 FLAG = "--xla_gpu_deterministic_ops=true"

@@ -1,6 +1,9 @@
 """The queue of GPU runs, with a launch.py that does as it is told in place of ours."""
 
 import json
+import signal
+import time
+from threading import Thread
 
 import pytest
 
@@ -78,6 +81,37 @@ def test_the_time_stops_a_training_which_is_open_then(house, monkeypatch):
     assert call(long, minutes=22 / 60) == 0
     assert "waiting" in (folder / "kept/long/log.txt").read_text()
     assert not gpu_queue.done(long, folder / "kept")
+
+
+def test_ctrl_c_lets_the_run_save_and_keeps_what_it_has(house, monkeypatch):
+    """The run sees only the queue's own signal: a second one would end it unsaved."""
+    folder, call = house
+    monkeypatch.setattr(gpu_queue, "_GRACE", 30.0)
+    log = folder / "work/long/log.txt"
+
+    def interrupt():
+        while not (log.exists() and "waiting" in log.read_text()):
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+
+    Thread(target=interrupt).start()
+    with pytest.raises(SystemExit) as end:
+        call(Run("long", 1, ("launch.py", "--wait")), Run("next", 1, ("launch.py",)))
+    assert end.value.code == 75
+    assert (folder / "kept/long/results.json").is_file()
+    assert not (folder / "work/next").exists()
+
+
+def test_a_relative_workdir_is_the_callers(house, tmp_path_factory, monkeypatch):
+    """The runs start in the project's folder."""
+    folder, _ = house
+    caller = tmp_path_factory.mktemp("caller")
+    monkeypatch.chdir(caller)
+    flags = ["--workdir=work", "--kept=kept", "--minutes=5"]
+    assert gpu_queue.main(flags, [Run("a", 1, ("launch.py",))]) == 0
+    assert (caller / "work/a/checkpoint").is_file()
+    assert (caller / "kept/a/results.json").is_file()
+    assert not (folder / "work").exists()
 
 
 def test_only_what_fits_is_started(house):

@@ -463,6 +463,33 @@ def test_file_too_large(directory, caplog):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+_SAVE_TOO_MUCH = """
+import resource, sys
+import numpy as np
+from simclr_jax import checkpoint
+arrays = {f"a{i}": np.random.rand(300).astype("f4") for i in range(100)}
+items = {name: arrays for name in ("params", "model_state", "opt_state")}
+checkpoint.save(sys.argv[1], 1, items, {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    checkpoint.save(sys.argv[1], 2, items, {})
+except OSError as error:
+    print("error:", error, file=sys.stderr)
+"""
+
+
+def test_a_failed_save_prints_nothing_itself(tmp_path):
+    """TensorStore printed a traceback for each of the many other writes."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SAVE_TOO_MUCH, str(tmp_path)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cannot save checkpoint step 2 (0.4 MB)"), line
+
+
 def test_disk_full(pristine, tmp_path, caplog):
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(tmp_path)],

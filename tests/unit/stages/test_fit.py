@@ -197,6 +197,26 @@ def test_a_signal_while_a_save_is_under_way(train, tmp_path, slow_disk, monkeypa
     np.testing.assert_array_equal(found[8][0], TARGET * (1 - 0.5**8))
 
 
+def test_a_measurement_that_trains_waits_for_its_state_to_be_saved(
+    train, tmp_path, slow_disk, monkeypatch
+):
+    """A kill must not undo a step whose long measurement is on record."""
+    folder, found = tmp_path / "run/checkpoints", []
+
+    def measure(state):
+        found.append((int(state.step), checkpoint.steps(folder)[-1:]))
+        return {"tune_top1": 0.5}
+
+    wanted = Measurement(1, ("tune_top1",), measure, trains=True)
+    train(plan(6, steps_per_epoch=3), HALVE, measurements=(wanted,))
+    assert found == [(3, [3]), (6, [6])]
+    # Nor does it begin if the save has failed.
+    monkeypatch.setattr(store, "_write", lambda *args: 1 / 0)
+    with pytest.raises(OSError, match="cannot save checkpoint step 9"):
+        train(plan(9, steps_per_epoch=3), HALVE, measurements=(wanted,))
+    assert len(found) == 2
+
+
 def test_divergence_keeps_the_save_that_is_under_way(train, tmp_path, slow_disk):
     def batches(start):
         for step in range(start, 100):

@@ -1,0 +1,22 @@
+"""Keeps what Orbax prints about failed writes off stderr: the caller gets the error."""
+
+import logging
+import os
+import sys
+from typing import Any
+
+
+def hush() -> None:
+    """Drops Orbax's tracebacks of failed writes; everything else is shown as before."""
+    logging.getLogger("absl").addFilter(
+        lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
+    )
+    before = sys.unraisablehook
+
+    def show(unraisable: Any) -> None:
+        # After the first write of a save that fails, Orbax ends its event loop, and
+        # TensorStore reports the end of each of the other writes to it in vain.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = show
