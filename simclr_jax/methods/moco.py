@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from simclr_jax import losses
 from simclr_jax.methods import Method, _keys, embedding_std
-from simclr_jax.microbatches import Apply, encode_views, in_groups
+from simclr_jax.microbatches import Apply, encode_each, in_groups
 from simclr_jax.networks import Network
 
 MECHANISMS = _keys.MECHANISMS
@@ -189,8 +189,8 @@ def _encode(
     """`([outputs of each view], new batch_stats)`; groups follow `order`."""
     if order is not None:
         views = tuple(view[order] for view in views)
-    groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
-    outputs, batch_stats = encode_views(
+    groups = _groups(len(views[0]), microbatch, bn_groups)
+    outputs, batch_stats = encode_each(
         in_groups(apply, groups), batch_stats, views, microbatch=microbatch
     )
     if order is not None:
