@@ -110,8 +110,20 @@ def test_a_step_sends_gradients_statistics_and_embeddings(case, microbatch):
     assert_embeddings_only(compiled(method, halves()))
 
 
+@pytest.mark.parametrize("case, views", [("moco", 1), ("moco-symmetric", 2)])
+@pytest.mark.parametrize("microbatch", [None, 4])
+def test_spread_keys_change_places_in_one_exchange(case, views, microbatch):
+    """A device sends the half of its images that belongs to the other one, and receives
+    as many. XLA counts those that stay as part of the result."""
+    text = compiled(made(case, shuffle="spread", microbatch=microbatch), halves())
+    large = [found for found in sent(text) if found[1] > EMBEDDINGS]
+    assert {name for name, _ in large} == {"all-to-all"}
+    assert sum(size for _, size in large) == views * IMAGES / 2
+    assert "all-reduce" in [name for name, _ in sent(text)]
+
+
 def test_keys_in_random_order_are_gathered():
-    """So the images of a step are found where they move."""
+    """What "spread" avoids; and the images of this step would be found."""
     text = compiled(made("moco", shuffle=True), halves())
     assert max(size for _, size in sent(text)) == IMAGES
 

@@ -129,7 +129,9 @@ def test_stopped_and_continued_is_bit_for_bit_the_same(case, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
 
 
-@pytest.mark.parametrize("case", [*METHODS, "moco-memory_bank", "simclr-memory"])
+@pytest.mark.parametrize(
+    "case", [*METHODS, "moco-memory_bank", "moco-spread", "simclr-memory"]
+)
 def test_two_devices_give_what_one_gives(case):
     """A batch in two halves, BatchNorm, permutation and queue included."""
     step, start = stepper(case)
@@ -140,7 +142,8 @@ def test_two_devices_give_what_one_gives(case):
         given = batch(number)
         halves = jax.device_put(given, NamedSharding(mesh, PartitionSpec("data")))
         states[0], one = step(states[0], KEY, given)
-        states[1], two = step(states[1], jax.device_put(KEY, everywhere), halves)
+        with jax.set_mesh(mesh):
+            states[1], two = step(states[1], jax.device_put(KEY, everywhere), halves)
         np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-4)
     assert len(jax.tree.leaves(states[1].params)[0].devices()) == 2
     jax.tree.map(
