@@ -119,6 +119,8 @@ def _moco_common(config):
     config.method.momentum = 0.999
     config.method.queue_size = 65_536
     config.method.bn_groups = 8  # 8 GPUs
+    # The paper's order is random, for which 8 GPUs would exchange the whole batch.
+    config.method.shuffle = "spread"
     config.projector.dim = 128
     config.projector.norm = False
     config.optimizer = common.optimizer(

@@ -24,6 +24,7 @@ FORMS = {
     "moco-end_to_end": {"mechanism": "end_to_end"},
     "moco-memory_bank": {"mechanism": "memory_bank"},
     "moco-symmetric": {"symmetric": True},
+    "moco-spread": {"shuffle": "spread"},
     "simclr-memory": {"memory": 64, "momentum": 0.9},
     "byol-random": {"target_init": "random"},
 }

@@ -102,20 +102,22 @@ def _split(word: str, after: list[str]) -> tuple[str, str]:
     name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
     name = "help" if name == "h" else name
     kind = _kind(name)
-    if kind is None and not equals and _kind(name.removeprefix("no")) is bool:
+    switch = _kind(name.removeprefix("no")) in (bool, bool | str)
+    if kind is None and not equals and switch:
         return name.removeprefix("no"), "False"
     if kind is None and not name.startswith("config."):
         raise RequestError(f"{word}: not a flag{_meant(word)}")
     if equals:
         return name, value
-    if kind is bool:
+    last = not after or after[0].startswith("--")
+    if kind is bool or (kind == bool | str and last):
         return name, "True"
-    if not after or after[0].startswith("--"):
+    if last:
         raise RequestError(f"--{name}: its value is missing; write --{name}=VALUE")
     return name, after.pop(0)
 
 
-def _kind(name: str) -> type | None:
+def _kind(name: str) -> Any:
     """The type of a flag's value; None if there is no such flag."""
     if name in _OWN:
         return _OWN[name]

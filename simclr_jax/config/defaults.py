@@ -151,7 +151,9 @@ def _method() -> Any:
     fields.mechanism = placeholder(str)
     fields.queue_size = placeholder(int)  # moco: negatives, default 65536
     fields.bn_groups = placeholder(int)  # moco: BatchNorm groups, default 8
-    fields.shuffle = placeholder(bool)  # moco: keys change groups, default True
+    # moco, how keys change groups: True (in random order, the default) |
+    # spread (evenly; no device gets the whole batch) | False (not at all).
+    fields.shuffle = placeholder(bool | str)
     fields.symmetric = placeholder(bool)  # moco: both directions, default False
     fields.bank_momentum = placeholder(float)  # moco with memory_bank: default 0.5
     fields.target_init = placeholder(str)  # byol: online | random; default online

@@ -156,7 +156,7 @@ RULES: dict[str, Rule] = {
     "method.mechanism": one_of(moco.MECHANISMS),
     "method.queue_size": integer(1),
     "method.bn_groups": integer(1),
-    "method.shuffle": _flag,
+    "method.shuffle": one_of(moco.SHUFFLES),
     "method.symmetric": _flag,
     "method.bank_momentum": _fraction,
     "method.target_init": one_of(byol.TARGET_INITS),

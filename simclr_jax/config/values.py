@@ -14,7 +14,7 @@ _NAMES = {
 }
 
 
-def parse(text: str, kind: type | None) -> Any:
+def parse(text: str, kind: Any) -> Any:
     """`text` as a value of type `kind`.
 
         parse("3", float) == 3.0
@@ -23,8 +23,8 @@ def parse(text: str, kind: type | None) -> Any:
 
     Args:
       text: what follows the `=` of a flag.
-      kind: str, bool, int, float or tuple; None: any Python literal, otherwise a
-        string.
+      kind: str, bool, int, float or tuple; bool | str: a bool if the text is one,
+        otherwise a string; None: any Python literal, otherwise a string.
 
     Raises:
       ValueError: the text is not a value of this type; the message says so.
@@ -39,6 +39,10 @@ def _bool(text: str) -> bool:
     if text.lower() not in _TRUE + _FALSE:
         raise ValueError
     return text.lower() in _TRUE
+
+
+def _bool_or_str(text: str) -> bool | str:
+    return _bool(text) if text.lower() in _TRUE + _FALSE else text
 
 
 def _int(text: str) -> int:
@@ -65,6 +69,7 @@ def _literal(text: str) -> Any:
 _PARSERS = {
     str: str,
     bool: _bool,
+    bool | str: _bool_or_str,
     int: _int,
     float: float,
     tuple: _tuple,

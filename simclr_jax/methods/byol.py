@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from simclr_jax.heads import Predictor
 from simclr_jax.losses import byol_regression
 from simclr_jax.methods import Method, embedding_metrics
-from simclr_jax.microbatches import encode_views, in_groups
+from simclr_jax.microbatches import encode_each
 from simclr_jax.networks import (
     Network,
     apply_module,
@@ -92,8 +92,7 @@ class _BYOL(NamedTuple):
         target = model_state["target"]
 
         def encode(apply, batch_stats):
-            apply = in_groups(apply, len(views))  # one group per view
-            return encode_views(apply, batch_stats, views, microbatch=self.microbatch)
+            return encode_each(apply, batch_stats, views, microbatch=self.microbatch)
 
         ((h, z_a, p_a), (_, z_b, p_b)), batch_stats = encode(
             partial(self.predict, params), model_state["batch_stats"]

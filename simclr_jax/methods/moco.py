@@ -6,7 +6,7 @@ head (`Projector(layers=1, norm=False)`) or an MLP (`layers=2`), and the augment
 
 With plain BatchNorm a query could recognise its key by their shared batch statistics
 (section 3.3). So queries are normalised in groups of the batch, and keys in as many
-groups of its images in random order. 8 GPUs with shuffled keys do the same; here it
+groups of its images in another order. 8 GPUs with shuffled keys do the same; here it
 takes any number of devices. A micro-batch has groups of the same size, or is one group.
 """
 
@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 
 from simclr_jax import losses
-from simclr_jax.methods import Method, _keys, embedding_std
-from simclr_jax.microbatches import Apply, encode_views, in_groups
+from simclr_jax.methods import Method, _keys, _shuffle, embedding_std
+from simclr_jax.microbatches import encode_each, in_groups
 from simclr_jax.networks import Network
 
 MECHANISMS = _keys.MECHANISMS
+SHUFFLES = _shuffle.SHUFFLES
 
 _ACCURACY_QUERIES = 1024  # the accuracy of this many costs next to nothing
 
@@ -38,7 +39,7 @@ def moco(
     momentum: float = 0.999,
     queue_size: int = 65_536,
     bn_groups: int = 8,
-    shuffle: bool = True,
+    shuffle: bool | str = True,
     symmetric: bool = False,
     bank_momentum: float = 0.5,
 ) -> Method:
@@ -61,13 +62,21 @@ def moco(
       queue_size: negatives per query: the length of the queue (a multiple of the keys
         in a batch), or how many to draw from the memory bank.
       bn_groups: must divide the batch; 1 normalises over all of it, and leaks.
-      shuffle: False leaves the keys in the queries' groups, and leaks most.
+      shuffle: how keys change groups. True: in a random order, as in the paper; on
+        several devices every device then gets all images of the batch, as there too.
+        "spread": each group of keys takes equally many images from every group of
+        queries, in a fixed order (the order of the data is random already), and a
+        device sends only images of its own. False leaves the keys in the queries'
+        groups, and leaks most. True is the default because it is the paper's, costs
+        nothing on one device, and older workdirs that leave it unset have it.
       symmetric: add the loss of the second view's query with the first view's key; the
         queue then gets the keys of both views. Not for a memory bank.
       bank_momentum: how much of a stored feature stays when its image is seen again.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
+    if shuffle not in SHUFFLES:
+        raise ValueError(f"shuffle must be one of {SHUFFLES}, got {shuffle!r}")
     source = _keys.make(mechanism, queue_size, momentum, num_examples, bank_momentum)
     options = {"mechanism": mechanism, "queue_size": queue_size}
     options |= {"bn_groups": bn_groups, "symmetric": symmetric}
@@ -84,7 +93,7 @@ class _MoCo(NamedTuple):
     source: _keys.Source
     temperature: float
     microbatch: int | None
-    shuffle: bool
+    shuffle: bool | str
     options: dict[str, Any]  # those that `problem` checks
 
     def init(self, key, images):
@@ -99,7 +108,8 @@ class _MoCo(NamedTuple):
         if wrong := problem(size, self.microbatch, **self.options):
             raise ValueError(": ".join(wrong))
         key_order, key_memory = jax.random.split(key)
-        order = jax.random.permutation(key_order, size) if self.shuffle else None
+        groups = _groups(size, self.microbatch, self.options["bn_groups"])
+        shuffle = _shuffle.make(self.shuffle, key_order, size, groups.in_batch)
         query_views, key_views = views[:1], views[1:]
         if self.options["symmetric"]:
             query_views, key_views = views, views[::-1]
@@ -111,7 +121,7 @@ class _MoCo(NamedTuple):
             key_memory,
             params,
             model_state | {"batch_stats": batch_stats},
-            partial(self.encode, views=key_views, order=order),
+            partial(self.encode, views=key_views, shuffle=shuffle),
             queries[0],
             index,
         )
@@ -129,11 +139,18 @@ class _MoCo(NamedTuple):
             metrics["h"] = jax.lax.stop_gradient(outputs[0][0])
         return sum(values), (new_state, metrics)
 
-    def encode(self, params, batch_stats, views, order=None):
-        """`([(h, z) of each view], new batch_stats)`; groups follow `order`."""
-        apply = partial(self.network.train, params)
-        groups = self.options["bn_groups"]
-        return _encode(apply, batch_stats, views, order, self.microbatch, groups)
+    def encode(self, params, batch_stats, views, shuffle=None):
+        """`([(h, z) of each view], new batch_stats)`, in the order of `views`."""
+        if shuffle is not None:
+            views = tuple(shuffle.there(view) for view in views)
+        groups = _groups(len(views[0]), self.microbatch, self.options["bn_groups"])
+        apply = in_groups(partial(self.network.train, params), groups.in_pass)
+        outputs, batch_stats = encode_each(
+            apply, batch_stats, views, microbatch=self.microbatch
+        )
+        if shuffle is not None:
+            outputs = jax.tree.map(shuffle.back, outputs)
+        return outputs, batch_stats
 
     def update(self, params, model_state, progress):
         del progress
@@ -178,31 +195,16 @@ def problem(
     )
 
 
-def _encode(
-    apply: Apply,
-    batch_stats: Any,
-    views: tuple[jax.Array, ...],
-    order: jax.Array | None,
-    microbatch: int | None,
-    bn_groups: int,
-) -> tuple[list[Any], Any]:
-    """`([outputs of each view], new batch_stats)`; groups follow `order`."""
-    if order is not None:
-        views = tuple(view[order] for view in views)
-    groups = len(views) * _groups(len(views[0]), microbatch, bn_groups)
-    outputs, batch_stats = encode_views(
-        in_groups(apply, groups), batch_stats, views, microbatch=microbatch
-    )
-    if order is not None:
-        back = jnp.argsort(order)
-        outputs = jax.tree.map(lambda x: x[back], outputs)
-    return outputs, batch_stats
+class _Groups(NamedTuple):
+    in_pass: int  # a forward pass, that of a micro-batch
+    in_batch: int
 
 
-def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> int:
-    """The number of groups in one forward pass."""
+def _groups(batch_size: int, microbatch: int | None, bn_groups: int) -> _Groups:
+    """The number of BatchNorm's groups."""
     images = min(microbatch or batch_size, batch_size)
-    return max(1, images * bn_groups // batch_size)
+    in_pass = max(1, images * bn_groups // batch_size)
+    return _Groups(in_pass, in_pass * (batch_size // images))
 
 
 def _accuracy(query: jax.Array, match: jax.Array, negatives: jax.Array | None):

@@ -10,7 +10,7 @@ from small_methods import KEY, Plain, views
 from tiny import TinyEncoder
 
 from simclr_jax.heads import Projector
-from simclr_jax.microbatches import encode_views, in_groups
+from simclr_jax.microbatches import encode_each, encode_views, in_groups
 from simclr_jax.networks import Network
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
@@ -42,10 +42,11 @@ def mean(*trees):
     return jax.tree.map(lambda *x: sum(x) / len(x), *trees)
 
 
+@pytest.mark.parametrize("encode", [encode_views, encode_each])
 @pytest.mark.parametrize("microbatch", [None, 1, 3, 12, 20])
-def test_outputs_keep_the_order_of_the_batch(microbatch):
+def test_outputs_keep_the_order_of_the_batch(microbatch, encode):
     a = jnp.arange(12.0)[:, None, None, None] * jnp.ones((12, 2, 2, 1))
-    (first, second, third), _ = encode_views(
+    (first, second, third), _ = encode(
         pixel, {}, (a, -a, a + 100), microbatch=microbatch
     )
     np.testing.assert_array_equal(first[:, 0], np.arange(12))
@@ -53,36 +54,71 @@ def test_outputs_keep_the_order_of_the_batch(microbatch):
     np.testing.assert_array_equal(third[:, 0], np.arange(12) + 100)
 
 
-def test_a_microbatch_must_divide_the_batch():
+@pytest.mark.parametrize("encode", [encode_views, encode_each])
+def test_a_microbatch_must_divide_the_batch(encode):
     with pytest.raises(ValueError, match="3 does not divide the batch 8"):
-        encode_views(pixel, {}, views(), microbatch=3)
+        encode(pixel, {}, views(), microbatch=3)
 
 
-def test_the_whole_is_one_batch_of_both_views(moved):
-    params, batch_stats = moved
-    a, b = views()
-    apply = partial(NETWORK.train, params)
-    ((h_a, z_a), (h_b, z_b)), stats = encode_views(apply, batch_stats, (a, b))
-    (h, z), expected = apply(batch_stats, jnp.concatenate([a, b]))
-    assert_close((h_a, h_b, z_a, z_b), (h[:8], h[8:], z[:8], z[8:]))
-    assert_close(stats, expected)
-
-
-def test_a_microbatch_is_normalised_by_itself(moved):
-    """Images i, i + 4, ... of both views; the statistics are the mean of their updates
-    from the same start."""
-    params, batch_stats = moved
-    a, b = views()
-    apply = partial(NETWORK.train, params)
-    found = jax.jit(partial(encode_views, apply, microbatch=2))(batch_stats, (a, b))
-    ((h_a, _), (h_b, _)), stats = found
-    updates = []
-    for i in range(4):
-        both = jnp.concatenate([a[i::4], b[i::4]])
-        (h, _), new = apply(batch_stats, both)
+def joined(apply, batch_stats, pair, parts):
+    """z of both views, one forward pass for each part of the images, the views of a
+    part one after the other in one BatchNorm; and the mean of the statistics."""
+    size = len(pair[0])
+    z, updates = [jnp.zeros((size, 4), pair[0].dtype) for _ in pair], []
+    for part in parts:
+        both = jnp.concatenate([view[part] for view in pair])
+        (_, found), new = apply(batch_stats, both)
         updates.append(new)
-        assert_close((h_a[i::4], h_b[i::4]), (h[:2], h[2:]))
-    assert_close(stats, mean(*updates))
+        z = [
+            old.at[part].set(rows)
+            for old, rows in zip(z, jnp.split(found, len(pair)), strict=True)
+        ]
+    return z, mean(*updates)
+
+
+def apart(apply, batch_stats, pair, parts):
+    """As `joined`, but each view of a part has a forward pass of its own."""
+    found = [joined(apply, batch_stats, (view,), parts) for view in pair]
+    return [z for (z,), _ in found], mean(*[stats for _, stats in found])
+
+
+@pytest.mark.parametrize(
+    "encode, by_hand", [(encode_views, joined), (encode_each, apart)]
+)
+@pytest.mark.parametrize("microbatch", [None, 2, 4])
+def test_it_is_a_forward_pass_for_each_part(moved, microbatch, encode, by_hand):
+    """Images i, i + n, ... make a part; the statistics are the mean of their updates.
+
+    In float64, because the rows of a part may have any order: that changes nothing but
+    rounding, and 1e-10 is far above it.
+    """
+    count = 1 if microbatch is None else 8 // microbatch
+    parts = [np.arange(i, 8, count) for i in range(count)]
+
+    def value(params, batch_stats, pair, separately):
+        apply = partial(NETWORK.train, params)
+        if separately:
+            z, stats = by_hand(apply, batch_stats, pair, parts)
+        else:
+            found, stats = encode(apply, batch_stats, pair, microbatch=microbatch)
+            z = [z for _, z in found]
+        # Every pair of the batch meets, and the views are not interchangeable.
+        return jnp.sum(jnp.tanh(z[0] @ z[1].T) * jnp.arange(8.0)[:, None]), (z, stats)
+
+    with jax.enable_x64(True):
+        given = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), (*moved, views()))
+        gradient = jax.value_and_grad(value, has_aux=True)
+        found, expected = (
+            jax.jit(gradient, static_argnums=3)(*given, separately)
+            for separately in (False, True)
+        )
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-10),
+            found,
+            expected,
+        )
+        leaves = jax.tree.leaves(found)
+        assert all(leaf.dtype == jnp.float64 for leaf in leaves)
 
 
 @pytest.mark.parametrize("microbatch", [2, 4])
@@ -116,18 +152,26 @@ def test_groups_are_separate_calls(moved, groups):
         assert not np.allclose(h, whole, atol=1e-3)
 
 
-def test_groups_within_microbatches(moved):
-    """BYOL's: each view of each micro-batch by itself."""
+def test_groups_of_each_view_within_microbatches(moved):
+    """Symmetric MoCo's: of images 0, 2, 4, 6, the first two make a group."""
     params, batch_stats = moved
     a, b = views()
     apply = partial(NETWORK.train, params)
-    ((h_a, _), (h_b, _)), stats = encode_views(
+    ((h_a, _), (h_b, _)), stats = encode_each(
         in_groups(apply, 2), batch_stats, (a, b), microbatch=4
     )
     updates = []
     for h, view in ((h_a, a), (h_b, b)):
-        for i in range(2):
-            (expected, _), new = apply(batch_stats, view[i::2])
+        for group in ([0, 2], [4, 6], [1, 3], [5, 7]):
+            (expected, _), new = apply(batch_stats, view[np.array(group)])
             updates.append(new)
-            assert_close(h[i::2], expected)
+            assert_close(h[np.array(group)], expected)
     assert_close(stats, mean(*updates))
+
+
+def test_groups_of_views_side_by_side_are_rejected():
+    """They used to separate the views; now each would hold both views of an image."""
+    with pytest.raises(ValueError, match="use encode_each"):
+        encode_views(in_groups(pixel, 2), {}, views())
+    encode_views(in_groups(pixel, 1), {}, views())
+    encode_views(in_groups(pixel, 2), {}, views()[:1])

@@ -35,6 +35,9 @@ ACCEPTED = [
     ("pretrain", tuple, ("pretrain",)),
     ("()", tuple, ()),
     ("(('knn', 83.2, None),)", tuple, (("knn", 83.2, None),)),
+    ("true", bool | str, True),
+    ("0", bool | str, False),
+    ("spread", bool | str, "spread"),
     ("0.5", None, 0.5),
     ("true", None, True),
     ("queue", None, "queue"),
@@ -68,6 +71,24 @@ def test_a_text_that_does_not_fit_is_named(text, kind, message):
 
 def config(*flags):
     return parse(["launch.py", RECIPE, "--workdir=x", *flags]).config
+
+
+@pytest.mark.parametrize(
+    "words, value",
+    [
+        (["--config.method.shuffle=spread"], "spread"),
+        (["--config.method.shuffle", "spread"], "spread"),
+        (["--config.method.shuffle=1"], True),
+        (["--config.method.shuffle=None"], None),
+        # As any switch, and as before it took a word.
+        (["--config.method.shuffle"], True),
+        (["--config.method.shuffle", "--config.seed=1"], True),
+        (["--noconfig.method.shuffle"], False),
+        ([], None),
+    ],
+)
+def test_a_switch_that_also_takes_a_word(words, value):
+    assert repr(config(*words).method.shuffle) == repr(value)
 
 
 def test_fields_are_set_with_their_types():
