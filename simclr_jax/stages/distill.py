@@ -92,6 +92,8 @@ def _joined(a: jax.Array, b: jax.Array, parts: int) -> jax.Array:
 
     Rows that lie in `parts` blocks on as many devices then stay where they are.
     """
+    if parts == 1:  # by itself, so that runs on one device keep their last bits
+        return jnp.concatenate([a, b])
     blocks = [x.reshape(parts, -1, *x.shape[1:]) for x in (a, b)]
     joined = jnp.concatenate(blocks, axis=1)
     return joined.reshape(-1, *joined.shape[2:])
@@ -99,6 +101,8 @@ def _joined(a: jax.Array, b: jax.Array, parts: int) -> jax.Array:
 
 def _separated(x: jax.Array, count: int, parts: int) -> tuple[jax.Array, jax.Array]:
     """The inverse of `_joined`: the first `count` rows and the others."""
+    if parts == 1:
+        return x[:count], x[count:]
     blocks = x.reshape(parts, -1, *x.shape[1:])
     halves = jnp.split(blocks, [count // parts], axis=1)
     a, b = (half.reshape(-1, *half.shape[2:]) for half in halves)
