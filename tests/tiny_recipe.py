@@ -10,6 +10,7 @@ def get_config():
     config.encoder.width = 0.0625
     config.encoder.stem = "cifar"
     config.projector.dim = 16
+    config.devices = 1  # the tests' own process has two
     config.batch_size = 16
     config.epochs = 5  # 20 steps
     config.log_every = 2

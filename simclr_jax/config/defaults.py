@@ -84,7 +84,6 @@ def get_config() -> Any:
     # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
     # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
     config.pretrained = ""
-
     config.batch_size = 256  # images per pretraining step; each gives two views
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
     config.epochs = 100  # epochs of pretraining
@@ -94,6 +93,7 @@ def get_config() -> Any:
     config.precision = "float32"
     # A GPU run gives the same bits each time, and may be slower. A CPU run does anyway.
     config.deterministic = False
+    config.devices = 0  # the first n devices share every batch; 0: all devices
     config.remat = False  # recompute residual blocks in the backward pass: saves memory
     config.log_every = 50  # steps between two lines of metrics.jsonl
     # Warn if embedding_std (1: spread over the sphere, 0: one point) falls below this.

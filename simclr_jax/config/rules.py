@@ -146,6 +146,7 @@ RULES: dict[str, Rule] = {
     "max_steps": integer(0),
     "precision": one_of(PRECISIONS),
     "deterministic": _flag,
+    "devices": integer(0),
     "log_every": integer(1),
     "eval_batch_size": integer(1),
     "warn_below_std": number(0),

@@ -1,8 +1,8 @@
 """The two kinds of Source that feed training and evaluation: Resident and Stream.
 
-A Resident keeps decoded images on the device; a batch is a vector of positions, and the
-jitted step gathers its images (`take`). A Stream reads and decodes each batch. In both,
-a training batch depends only on the seed and the step.
+A Resident keeps decoded images on every device; a batch is a vector of positions, and
+the jitted step gathers its images (`take`). A Stream reads and decodes each batch. In
+both, a training batch depends only on the seed and the step.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from simclr_jax import devices
 from simclr_jax.data.order import check_batch_size, endless, permuted, slices
 from simclr_jax.data.reader import Batch, Reader
 
@@ -83,7 +84,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Resident(Source):
-    """Images decoded once and kept on the default jax device.
+    """Images decoded once and kept on every device of the run.
 
     A batch is {"index": int32 [B], "dataset": {"image": uint8 [M, H, W, C], "label":
     int32 [M]}}. A subset shares its parent's arrays (then M > N), and its "index" holds
@@ -184,7 +185,8 @@ def make_source(
 
     Args:
       reader: reads one split.
-      device_limit_gb: device memory for the decoded images, at most, in 1e9 bytes.
+      device_limit_gb: memory of each device for the decoded images, at most, in 1e9
+        bytes.
       keep: [N] positions in the split; None keeps all.
 
     Raises:
@@ -206,7 +208,7 @@ def make_source(
 
 
 def _resident(reader: Reader, keep: np.ndarray | None) -> Resident:
-    """Decodes the images to keep (increasing positions) into arrays on the device."""
+    """Decodes the images to keep (increasing positions) into arrays on the devices."""
     count = reader.num_examples if keep is None else len(keep)
     images = np.empty((count, *reader.image_shape), np.uint8)
     labels = np.empty(count, np.int32)
@@ -216,7 +218,7 @@ def _resident(reader: Reader, keep: np.ndarray | None) -> Resident:
         images[rows], labels[rows] = batch["image"], batch["label"]
         done = rows.stop
     return Resident(
-        dataset=jax.device_put({"image": images, "label": labels}),
+        dataset=devices.put({"image": images, "label": labels}, devices.whole()),
         positions=np.arange(count, dtype=np.int32),
         labels=labels,
         class_names=reader.class_names,

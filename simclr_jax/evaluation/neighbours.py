@@ -5,7 +5,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from simclr_jax import devices
 from simclr_jax.evaluation.accuracy import labelled_rows
 
 Array = jax.Array | np.ndarray
@@ -60,15 +62,31 @@ def knn(
     labelled = labelled_rows(np.asarray(labels), num_classes)
     if not labelled.all():
         bank, labels = bank[labelled], labels[labelled]
-    return _classify(
+    return _predict(
         jnp.asarray(queries),
         jnp.asarray(bank),
         jnp.asarray(labels),
         temperature,
+        block_size,
         k=min(k, len(labels)),
         num_classes=num_classes,
-        block_size=min(block_size, max(len(queries), 1)),
     )
+
+
+def _predict(queries, bank, labels, temperature, block_size: int, **options):
+    """`_classify` on the devices: each has its share of the queries, and the bank."""
+    count, whole = len(queries), devices.whole()
+    missing = devices.round_up(count) - count
+    padded = jnp.pad(queries, ((0, missing), (0, 0))) if missing else queries
+    classes = _classify(
+        devices.put(padded, devices.rows()),
+        *devices.put((bank, labels), whole),
+        temperature,
+        block_size=min(block_size, max(len(padded) // devices.count(), 1)),
+        mesh=devices.mesh(),
+        **options,
+    )
+    return classes[:count] if missing else classes
 
 
 def nearest(
@@ -106,8 +124,29 @@ def normalize(features: jax.Array) -> jax.Array:
     return features / jnp.maximum(norm, 1e-12)
 
 
-@partial(jax.jit, static_argnames=("k", "num_classes", "block_size"))
+@partial(jax.jit, static_argnames=("k", "num_classes", "block_size", "mesh"))
 def _classify(
+    queries,
+    bank,
+    labels,
+    temperature,
+    *,
+    k: int,
+    num_classes: int,
+    block_size: int,
+    mesh: Mesh | None = None,
+):
+    """See `knn`. Each device of the mesh classifies its own queries.
+
+    XLA would compare on each device its own, but gather all similarities for `top_k`.
+    """
+    classify = partial(
+        _classify_rows, k=k, num_classes=num_classes, block_size=block_size
+    )
+    return devices.by_rows(classify, mesh)(queries, bank, labels, temperature)
+
+
+def _classify_rows(
     queries, bank, labels, temperature, *, k: int, num_classes: int, block_size: int
 ):
     bank = normalize(bank)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simclr_jax import augment, checkpoint, data, evaluation, methods
+from simclr_jax import augment, checkpoint, data, devices, evaluation, methods
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
 from simclr_jax.encoders import ResNet
@@ -95,7 +95,7 @@ class Experiment:
 
     @cached_property
     def random_init(self) -> tuple[Any, Any]:
-        return jax.jit(self.init)()
+        return jax.jit(self.init, out_shardings=devices.whole())()
 
     @cached_property
     def untrained(self) -> tuple[Any, Any]:
@@ -116,7 +116,8 @@ class Experiment:
             seed=self.order("probe"),
         )
         own = {name: model_state["batch_stats"][name] for name in _NETWORK}
-        stats = evaluation.calibrate(train, own, islice(batches, _CALIBRATION_BATCHES))
+        few = map(devices.place, islice(batches, _CALIBRATION_BATCHES))
+        stats = devices.put(evaluation.calibrate(train, own, few), devices.whole())
         batch_stats = model_state["batch_stats"] | stats
         return params, model_state | {"batch_stats": batch_stats}
 
@@ -128,12 +129,16 @@ class Experiment:
     def pretrained(self) -> tuple[int, Any, Any]:
         """`(step, params, model_state)` of encoder and projector alone, from the
         newest checkpoint of this workdir or of `config.pretrained`."""
-        return self._restored.online(jax.eval_shape(self.init))
+        step, *found = self._restored.online(jax.eval_shape(self.init))
+        params, model_state = devices.put(found, devices.whole())
+        return step, params, model_state
 
     @cached_property
     def target(self) -> tuple[int, Any, Any]:
         """Like `pretrained`, from the target network, its moving average."""
-        return self._restored.target(jax.eval_shape(self.init))
+        step, *found = self._restored.target(jax.eval_shape(self.init))
+        params, model_state = devices.put(found, devices.whole())
+        return step, params, model_state
 
     # Checkpoints ------------------------------------------------------------
 
@@ -163,9 +168,13 @@ class Experiment:
     ) -> Features:
         """`({level: [N, D]}, labels [N])` of every image, in inference mode.
 
-        With `on_device` they stay there up to 2 GB; else they are NumPy.
+        With `on_device` they stay on each device up to 2 GB; else they are NumPy.
         """
-        embed = partial(self._embed, params, model_state)
+        params, model_state = devices.put((params, model_state), devices.whole())
+
+        def embed(batch: dict) -> dict[str, jax.Array]:
+            return self._embed(params, model_state, devices.place(batch))
+
         limit = _DEVICE_BYTES if on_device else 0
         features = evaluation.extract(
             embed, self.ordered(source), levels, device_bytes=limit
@@ -220,14 +229,17 @@ class Experiment:
             images = self.test_view(data.take(batch)["image"], size)
             return self.method.embed(params, model_state, images)
 
-        return jax.jit(embed)
+        return jax.jit(embed, out_shardings=devices.whole())
 
     def test_view(self, images: jax.Array, size: int) -> jax.Array:
         """uint8 images as the network sees them in evaluation."""
         return augment.center(augment.to_float(images), size=size)
 
     def ordered(self, source: data.Source) -> Iterator[dict]:
-        """One pass over the images in batches, which a signal stops between two."""
-        for batch in source.ordered(self.config.eval_batch_size):
+        """One pass over the images in batches, which a signal stops between two.
+
+        All devices share them: a batch is `eval_batch_size` rounded up to a multiple.
+        """
+        for batch in source.ordered(devices.round_up(self.config.eval_batch_size)):
             check_stop()
             yield batch

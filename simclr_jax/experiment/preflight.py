@@ -4,9 +4,10 @@ Reads sizes and file headers, no images, and writes nothing.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 
-from simclr_jax import checkpoint, data
+from simclr_jax import checkpoint, data, devices
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having, trained
 from simclr_jax.data import label_file
@@ -80,7 +81,31 @@ def check(config: Config, workdir) -> data.Info:
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
+    # Last, because to count the devices jax has to start.
+    if config.devices > 1 and config.devices > (there := devices.available()):
+        raise RequestError(
+            f"config.devices: {config.devices} is more than jax finds here ({there})"
+        )
     return info
+
+
+def check_shares(config: Config) -> None:
+    """Raises RequestError unless the devices in use divide a pretraining batch.
+
+    Otherwise each of them would have to compute the whole batch. With micro-batches
+    each holds an equal part of every micro-batch.
+    """
+    sizes = {"batch_size": config.batch_size}
+    if config.microbatch:
+        sizes["microbatch"] = config.microbatch
+    common = math.gcd(*sizes.values())
+    most = max(n for n in range(1, devices.count() + 1) if common % n == 0)
+    for field, size in sizes.items():
+        if not devices.divides(size):
+            raise RequestError(
+                f"config.{field}: {size} is not a multiple of the {devices.count()} "
+                f"devices; choose one, or set --config.devices={most}"
+            )
 
 
 def _check_teacher(config: Config, workdir, info: data.Info, stage: str) -> None:

@@ -10,18 +10,21 @@ from typing import Any
 
 import jax
 
+from simclr_jax import devices
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def collect() -> dict[str, Any]:
     """The provenance of this process, for results.json."""
-    device = jax.devices()[0]
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": device.device_kind,  # a run uses one device
+        "device": jax.devices()[0].device_kind,
+        "devices": devices.count(),
+        "processes": jax.process_count(),
         "cpus": _usable_cpus(),
     }
 

@@ -146,7 +146,7 @@ def _provenance(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
         for line in metrics
         if "seconds" in line
     }
-    names = ("command", "commit", "device", "cpus", "seed")
+    names = ("command", "commit", "device", "devices", "cpus", "seed")
     facts = {name: results.get(name) for name in names}
     facts["training time"] = ", ".join(f"{run} {took}" for run, took in clock.items())
     recipe = dict(flatten(ConfigDict(results["config"])))

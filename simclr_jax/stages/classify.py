@@ -4,11 +4,12 @@ Fine-tuning, the supervised network and distillation share this code. BatchNorm
 normalises by the batch while training and by its running statistics in evaluation.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
-from simclr_jax import data, evaluation
+from simclr_jax import data, devices, evaluation
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.networks import ClassifierNetwork
 from simclr_jax.stages.fit import Training, fit, fit_quietly
@@ -67,14 +68,14 @@ def score(
 ) -> dict[str, float]:
     """Top-k accuracies on the whole test split, in inference mode."""
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=devices.whole())
     def predict(params, model_state, batch):
         images = experiment.test_view(data.take(batch)["image"], size)
         logits, _ = network.logits(params, model_state, images, train=False)
         return {"logits": logits}
 
     outputs = evaluation.extract(
-        lambda batch: predict(params, model_state, batch),
+        lambda batch: predict(params, model_state, devices.place(batch)),
         experiment.ordered(experiment.images.test),
     )
     return evaluation.accuracies(outputs["logits"], experiment.images.test.labels)

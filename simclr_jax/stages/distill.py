@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simclr_jax import augment, checkpoint, data, losses, methods
+from simclr_jax import augment, checkpoint, data, devices, losses, methods
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import build
 from simclr_jax.experiment.build import view
@@ -46,12 +46,14 @@ def make_loss(
     *,
     temperature: float,
     label_weight: float,
+    parts: int = 1,
 ) -> LossFn:
     """`(1 - w) distillation + w cross-entropy` with w = `label_weight` (equation 3).
 
     A batch has "unlabelled" images, the teacher's variables as "teacher" and, if w is
     above 0, "labelled" images. The student's BatchNorm normalises both kinds together.
-    Metrics: `agreement`, the share of unlabelled images to which both networks give the
+    `parts` is the number of devices that hold equal blocks of both kinds. Metrics:
+    `agreement`, the share of unlabelled images to which both networks give the
     same class, and `distillation`, the first term.
     """
 
@@ -69,21 +71,42 @@ def make_loss(
             more = augment.augment(
                 key_labelled, labelled["image"], view=augmentation, size=size
             )
-            images = jnp.concatenate([images, more])
+            images = _joined(images, more, parts)
         logits, model_state = student.logits(params, model_state, images, train=True)
-        loss = losses.distillation(
-            logits[:count], wanted, temperature=temperature
-        ).mean()
-        agreement = (logits[:count].argmax(-1) == wanted.argmax(-1)).mean()
+        logits, of_labelled = _separated(logits, count, parts)
+        loss = losses.distillation(logits, wanted, temperature=temperature).mean()
+        agreement = (logits.argmax(-1) == wanted.argmax(-1)).mean()
         metrics = {"distillation": loss, "agreement": agreement}
         if labels is not None:
             supervised = optax.softmax_cross_entropy_with_integer_labels(
-                logits[count:], labels
+                of_labelled, labels
             ).mean()
             loss = (1 - label_weight) * loss + label_weight * supervised
         return loss, (model_state, metrics)
 
     return loss_fn
+
+
+def _joined(a: jax.Array, b: jax.Array, parts: int) -> jax.Array:
+    """The rows of a and b in `parts` blocks, each with its share of both.
+
+    Rows that lie in `parts` blocks on as many devices then stay where they are.
+    """
+    if parts == 1:  # by itself, so that runs on one device keep their last bits
+        return jnp.concatenate([a, b])
+    blocks = [x.reshape(parts, -1, *x.shape[1:]) for x in (a, b)]
+    joined = jnp.concatenate(blocks, axis=1)
+    return joined.reshape(-1, *joined.shape[2:])
+
+
+def _separated(x: jax.Array, count: int, parts: int) -> tuple[jax.Array, jax.Array]:
+    """The inverse of `_joined`: the first `count` rows and the others."""
+    if parts == 1:
+        return x[:count], x[count:]
+    blocks = x.reshape(parts, -1, *x.shape[1:])
+    halves = jnp.split(blocks, [count // parts], axis=1)
+    a, b = (half.reshape(-1, *half.shape[2:]) for half in halves)
+    return a, b
 
 
 def distill(experiment: Experiment) -> dict[str, Any]:
@@ -111,6 +134,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
             size,
             temperature=config.temperature,
             label_weight=config.label_weight,
+            parts=_parts(config),
         ),
         batches=_batches(experiment, teacher),
         num_examples=source.num_examples,
@@ -142,6 +166,11 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def _parts(config: Any) -> int:
+    sizes = config.batch_size, config.label_batch_size
+    return devices.count() if all(map(devices.divides, sizes)) else 1
+
+
 def _teacher(experiment: Experiment) -> Teacher:
     """The network of the newest checkpoint of `distill.teacher_stage`."""
     folder = teacher_folder(experiment.config, experiment.workdir.path)
@@ -156,6 +185,7 @@ def _teacher(experiment: Experiment) -> Teacher:
         meta["num_classes"],
     )
     variables = jax.tree.map(jnp.asarray, (items["params"], items["model_state"]))
+    variables = devices.put(variables, devices.whole())
     return Teacher(network, variables, step, meta["source_step"])
 
 
@@ -166,8 +196,11 @@ def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, 
         projector=Projector(layers=0),
     )
     size = experiment.config.distill.augment.size
-    init = jax.jit(lambda: method.init(experiment.key("init"), experiment.blank(size)))
-    return init()
+
+    def init() -> tuple[Any, Any]:
+        return method.init(experiment.key("init"), experiment.blank(size))
+
+    return jax.jit(init, out_shardings=devices.whole())()
 
 
 def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:

@@ -3,8 +3,9 @@
 A stage describes its training in a `Training`; `fit` derives the rest from the run.
 """
 
+import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simclr_jax import checkpoint, data
+from simclr_jax import checkpoint, data, devices
 from simclr_jax.config.stages import STAGES
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages.measurement import Measurement, evaluation
@@ -88,6 +89,8 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     directory = workdir.checkpoints(stage, variant)
     state, seconds = _restore(directory, _start(training, tx))
     start = int(state.step)
+    if start < plan.last_step:
+        _warn_if_whole(section, plan.batch_size, devices.count())
     workdir.cut_metrics(stage, variant, step=start)
     progress = Progress(
         f"{stage} {variant}".strip(),
@@ -108,10 +111,16 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     keep = experiment.config.checkpoint.keep
     with checkpoint.BackgroundSaver(directory, keep=keep) as saver:
         state = run(
-            _step(training.loss_fn, tx, after, several=plan.steps_per_call > 1),
+            _step(
+                training.loss_fn,
+                tx,
+                after,
+                several=plan.steps_per_call > 1,
+                whole=devices.whole(),
+            ),
             state,
             experiment.key(stage),
-            training.batches(start),
+            _batches(training, start),
             plan,
             _hooks(experiment, training, progress, saver, plan, schedule),
         )
@@ -123,14 +132,17 @@ def _start(
     training: Training, tx: optax.GradientTransformation
 ) -> Callable[[], TrainState]:
     """A function that makes the state at step 0."""
-    return partial(_starter(training.init, tx), *training.init_args)
+    starter = _starter(training.init, tx, devices.whole())
+    return partial(starter, *training.init_args)
 
 
 @lru_cache(maxsize=4)
-def _starter(init: Callable[..., Any], tx: Any) -> Callable[..., TrainState]:
+def _starter(
+    init: Callable[..., Any], tx: Any, whole: Any
+) -> Callable[..., TrainState]:
     # Copies, because the first step donates its state. Without them an output that is
     # just an input would be the caller's own buffer.
-    @jax.jit
+    @partial(jax.jit, out_shardings=whole)
     def start_from(*args: Any) -> TrainState:
         params, model_state = jax.tree.map(jnp.copy, init(*args))
         return init_state(params, model_state, tx)
@@ -138,13 +150,35 @@ def _starter(init: Callable[..., Any], tx: Any) -> Callable[..., TrainState]:
     return start_from
 
 
-def _step(loss_fn: LossFn, tx: Any, after: Callable | None, *, several: bool):
-    step = make_step(loss_fn, tx, after, prepare=data.take)
-    return make_steps(step, shared=("dataset",)) if several else step
+def _step(
+    loss_fn: LossFn, tx: Any, after: Callable | None, *, several: bool, whole: Any
+):
+    """The train step. `whole` is the sharding of its state: on every device."""
+    step = make_step(loss_fn, tx, after, prepare=data.take, out_shardings=whole)
+    if not several:
+        return step
+    place = partial(devices.place, axis=1)
+    return make_steps(step, shared=("dataset",), place=place, out_shardings=whole)
 
 
 # Keeps the compiled steps of trainings that are repeated (`fit_quietly`).
 _kept_step = lru_cache(maxsize=4)(_step)
+
+
+def _batches(training: Training, start: int) -> Iterator:
+    """The batches from step `start` on, on the devices. `make_steps` places its own."""
+    batches = training.batches(start)
+    return batches if training.steps_per_call > 1 else map(devices.place, batches)
+
+
+@cache  # once for all variants, and for what is trained again during pretraining
+def _warn_if_whole(section: str, batch_size: int, count: int) -> None:
+    if batch_size % count:
+        print(
+            f"warning: {section}.batch_size {batch_size} is not a multiple of the "
+            f"{count} devices; each of them computes the whole batch",
+            file=sys.stderr,
+        )
 
 
 def _hooks(
@@ -196,7 +230,7 @@ def _hooks(
 
 
 def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
-    like = jax.eval_shape(initialise)
+    like = devices.laid_out(jax.eval_shape(initialise), devices.whole())
     items = {name: getattr(like, name) for name in _ITEMS}
     items["counters"] = {"step": like.step, "skipped": like.skipped}
     restored = checkpoint.restore(directory, items)
@@ -215,6 +249,7 @@ def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)
+    _warn_if_whole(section, plan.batch_size, devices.count())
     hooks = Hooks(
         record=lambda step, **values: None,
         save=lambda state: None,
@@ -222,10 +257,16 @@ def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
         schedule=lambda step: 0.0,
     )
     return run(
-        _kept_step(training.loss_fn, tx, None, several=training.steps_per_call > 1),
+        _kept_step(
+            training.loss_fn,
+            tx,
+            None,
+            several=training.steps_per_call > 1,
+            whole=devices.whole(),
+        ),
         _start(training, tx)(),
         experiment.key(training.stage),
-        training.batches(0),
+        _batches(training, 0),
         plan._replace(
             log_every=plan.last_step,
             save_every=plan.last_step,

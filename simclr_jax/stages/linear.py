@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simclr_jax import data, evaluation
+from simclr_jax import data, devices, evaluation
 from simclr_jax.experiment.features import Features
 
 
@@ -81,7 +81,8 @@ class LinearProbe:
         self, batch_size: int, *, seed: tuple[int, ...], start: int
     ) -> Iterator[dict[str, Any]]:
         """Endless batches from step `start` on, which `data.take` gathers."""
-        dataset = self._train | {"label": jnp.asarray(self._labels)}
+        labels = devices.put(jnp.asarray(self._labels), devices.whole())
+        dataset = self._train | {"label": labels}
         indices = data.shuffled(self.num_examples, batch_size, seed=seed, start=start)
         return ({"index": index, "dataset": dataset} for index in indices)
 
@@ -95,7 +96,8 @@ class LinearProbe:
 
 
 def _as_they_are(train: Any, test: Any) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(train), jnp.asarray(test)
+    pair = jnp.asarray(train), jnp.asarray(test)
+    return devices.put(pair, devices.whole())
 
 
 def _standardized(train: Any, test: Any) -> tuple[jax.Array, jax.Array]:

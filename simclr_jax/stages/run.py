@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from simclr_jax import data, startup
+from simclr_jax import data, devices, startup
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.experiment import preflight, restore
@@ -35,6 +35,7 @@ def run(config: Config, path: str) -> None:
     """
     startup.set_deterministic(config.deterministic)
     info = preflight.check(config, path)
+    devices.use(config.devices)
     workdir = Workdir(path, config)
     experiment = Experiment(config, workdir, info)
     recorded = [stage for stage in config.stages if STAGES[stage].records]
@@ -61,6 +62,7 @@ def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) ->
     config, images = experiment.config, experiment.images
     stages = set(config.stages)
     if "pretrain" in waiting:
+        preflight.check_shares(config)
         pretrain.check_method(experiment)
         stages = trained(config)
     labelled = any(STAGES[stage].labels for stage in stages)

@@ -58,6 +58,7 @@ def make_step(
     after: Callable | None = None,
     *,
     prepare: Callable[[Any], Any] | None = None,
+    out_shardings: Any = None,
 ) -> Callable:
     """Builds the jitted train step.
 
@@ -68,12 +69,12 @@ def make_step(
       after: `(params, model_state, step []) -> model_state`, applied after the
         optimizer has updated params (an EMA target). `step` includes this one.
       prepare: applied to the batch inside the step, before loss_fn; see `data.take`.
+      out_shardings: `jax.jit`'s. Without the old state's, the next call may compile.
 
     Returns:
-      `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use
-      it again. `key` is the training key; each step folds its number in. metrics gains
-      `loss` (unless loss_fn gave one), `grad_norm`, `skipped` and, where `tx` is
-      `loss_scale.dynamic`'s, `loss_scale`.
+      `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use it
+      again. Each step folds its number into `key`. metrics gains `loss` (unless loss_fn
+      gave one), `grad_norm`, `skipped` and, for `loss_scale.dynamic`, `loss_scale`.
     """
 
     def scaled_loss(params, model_state, key, batch, scale):
@@ -81,8 +82,7 @@ def make_step(
         return loss * scale, (loss, model_state, metrics)
 
     def step(state: TrainState, key: jax.Array, batch: Any):
-        if prepare is not None:
-            batch = prepare(batch)
+        batch = prepare(batch) if prepare else batch
         key = jax.random.fold_in(key, state.step)
         scale = loss_scale.current(state.opt_state)
         (_, (loss, model_state, metrics)), grads = jax.value_and_grad(
@@ -111,10 +111,16 @@ def make_step(
             metrics["loss_scale"] = scale
         return TrainState(number, params, model_state, opt_state, skipped), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
 
 
-def make_steps(step: Callable, *, shared: tuple[str, ...] = ()) -> Callable:
+def make_steps(
+    step: Callable,
+    *,
+    shared: tuple[str, ...] = (),
+    place: Callable[[dict], dict] = lambda rows: rows,
+    out_shardings: Any = None,
+) -> Callable:
     """Several steps in one call, for steps so short that the calls cost the most.
 
     The results are those of as many calls of `step`.
@@ -123,6 +129,8 @@ def make_steps(step: Callable, *, shared: tuple[str, ...] = ()) -> Callable:
       step: from `make_step`. Its batches must be dicts.
       shared: the names of values that all batches have in common, such as a data set on
         the device. They are passed once; the others are stacked.
+      place: applied to the stacked values, [S, ...], to put them on devices.
+      out_shardings: see `make_step`.
 
     Returns:
       `steps(state, key, batches) -> (state, metrics)`. batches is a list of S batches.
@@ -130,7 +138,7 @@ def make_steps(step: Callable, *, shared: tuple[str, ...] = ()) -> Callable:
       had made after each step. `state` is donated. Each S compiles once.
     """
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, out_shardings=out_shardings)
     def scan(state: TrainState, key: jax.Array, common: dict, rows: dict):
         def body(state: TrainState, row: dict):
             state, metrics = step(state, key, common | row)
@@ -143,7 +151,7 @@ def make_steps(step: Callable, *, shared: tuple[str, ...] = ()) -> Callable:
         common = {name: batches[0][name] for name in shared}
         names = batches[0].keys() - common.keys()
         rows = {name: np.stack([batch[name] for batch in batches]) for name in names}
-        return scan(state, key, common, rows)
+        return scan(state, key, common, place(rows))
 
     return steps
 

@@ -21,6 +21,7 @@ def test_a_run_leaves_what_was_promised(whole):
     assert found["finetune"]["label_fraction"] == 0.5
     assert {"top1", "top3"} <= set(found["supervised"])
     assert {"config", "commit", "versions", "device", "seed"} <= set(found)
+    assert (found["devices"], found["processes"]) == (1, 1)
     assert found["knn"]["step"] == found["probe"]["step"] == 20
     for path in (
         "config.json",

@@ -25,7 +25,7 @@ LAYERS = (
     ("encoders", "heads", "augment"),
     ("losses",),
     ("signals",),
-    ("startup",),
+    ("startup", "devices"),
     ("errors",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -6,7 +6,7 @@ import tiny_recipe
 from PIL import Image
 from tiny import write_npz
 
-from simclr_jax import data
+from simclr_jax import data, devices
 from simclr_jax.config.stages import STAGES, Stage
 from simclr_jax.errors import DataError, DivergedError, RequestError
 from simclr_jax.experiment import preflight
@@ -226,3 +226,34 @@ def test_the_second_probes_batch_is_checked_if_it_runs(tmp_path):
         preflight.check(config, tmp_path / "run")
     config.stages = ("pretrain",)
     preflight.check(config, tmp_path / "run")
+
+
+def test_more_devices_than_there_are(tmp_path):
+    config = recipe(tmp_path, devices=3)
+    with pytest.raises(RequestError) as caught:
+        preflight.check(config, tmp_path / "run")
+    expected = "config.devices: 3 is more than jax finds here (2)"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    "sizes, field",
+    [((15, 0), "batch_size: 15"), ((18, 9), "microbatch: 9"), ((18, 6), None)],
+)
+def test_a_pretraining_batch_that_two_devices_do_not_divide(tmp_path, sizes, field):
+    batch_size, microbatch = sizes
+    config = recipe(tmp_path, batch_size=batch_size, microbatch=microbatch)
+    preflight.check_shares(config)  # one device
+    devices.use(2)
+    try:
+        if field is None:
+            preflight.check_shares(config)
+            return
+        with pytest.raises(RequestError) as caught:
+            preflight.check_shares(config)
+    finally:
+        devices.use(1)
+    assert str(caught.value) == (
+        f"config.{field} is not a multiple of the 2 devices; choose one, or set "
+        "--config.devices=1"
+    )

@@ -1,0 +1,141 @@
+"""The devices of a run, and where its arrays lie on them.
+
+There is one mesh with one axis, "data". A batch lies on it by rows. Everything else
+(parameters, optimizer state, a resident data set) lies whole on every device. XLA then
+splits the work and adds the collectives, so that plain `jax.jit` is all that the
+callers need. With one device there is no mesh, nothing is placed, and jax's default
+device is used.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_AXIS = "data"
+# Parts of a batch that have no row for each image. Whoever makes them places them once.
+_SHARED = ("dataset", "teacher")
+
+_mesh: Mesh | None = None  # None: one device
+
+
+def use(number: int = 0) -> None:
+    """Chooses the devices of this process: the first `number`; 0 means all.
+
+    Call it before anything is placed. Without a call one device is used.
+
+    Raises:
+      ValueError: there are fewer.
+    """
+    global _mesh
+    found = jax.devices()
+    if not 0 <= number <= len(found):
+        raise ValueError(f"{number} devices asked for, {len(found)} found")
+    chosen = found[: number or len(found)]
+    # By default the axes of a mesh are Explicit, and every array's type then says how
+    # it is sharded.
+    auto = (AxisType.Auto,)
+    _mesh = (
+        jax.make_mesh((len(chosen),), (_AXIS,), axis_types=auto, devices=chosen)
+        if len(chosen) > 1
+        else None
+    )
+
+
+def available() -> int:
+    """How many devices there are."""
+    return len(jax.devices())
+
+
+def count() -> int:
+    """How many devices are used."""
+    return _mesh.size if _mesh else 1
+
+
+def mesh() -> Mesh | None:
+    """The mesh; None with one device."""
+    return _mesh
+
+
+def rows(axis: int = 0) -> NamedSharding | None:
+    """The sharding of an array that is split along `axis`; None with one device."""
+    spec = PartitionSpec(*[None] * axis, _AXIS)
+    return NamedSharding(_mesh, spec) if _mesh else None
+
+
+def whole() -> NamedSharding | None:
+    """The sharding of what lies whole on every device; None with one device."""
+    return NamedSharding(_mesh, PartitionSpec()) if _mesh else None
+
+
+def divides(size: int) -> bool:
+    """Whether every device gets the same number of `size` rows."""
+    return size % count() == 0
+
+
+def round_up(size: int) -> int:
+    """The next number, from `size` on, that `divides`."""
+    return -(-size // count()) * count()
+
+
+def by_rows(function: Callable, mesh: Mesh | None) -> Callable:
+    """`function(rows, *others) -> rows`, where each device computes its own rows.
+
+    Only for what XLA does not split by itself.
+
+    Args:
+      function: its first argument and its result lie by rows, the others whole. It must
+        not depend on how many rows there are.
+      mesh: `mesh()`, an argument so that jitted callers depend on it; None returns the
+        function itself.
+    """
+    if mesh is None:
+        return function
+    split, every = PartitionSpec(_AXIS), PartitionSpec()
+
+    def on_each(rows: Any, *others: Any) -> Any:
+        specs = (split, *[every] * len(others))
+        # check_vma would demand casts from the function, which must know no mesh.
+        placed = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False
+        )
+        return placed(rows, *others)
+
+    return on_each
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """The arrays of a tree, NumPy or jax, on the devices.
+
+    Args:
+      shardings: one sharding, or a tree of them; None: the default device.
+    """
+    return jax.device_put(tree, shardings)
+
+
+def laid_out(abstract: Any, sharding: NamedSharding | None) -> Any:
+    """A tree of shapes and dtypes whose leaves also say where they belong."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
+    )
+
+
+def place(batch: Any, *, axis: int = 0) -> Any:
+    """A batch with the same number of images on every device.
+
+    With one device it returns the batch as it is.
+
+    Args:
+      batch: arrays, in dicts that may be nested. "dataset" and "teacher" stay where
+        they are. An array whose rows the devices do not divide goes whole to each.
+      axis: the axis of the images.
+    """
+    if _mesh is None:
+        return batch
+    if isinstance(batch, dict):
+        return {
+            name: part if name in _SHARED else place(part, axis=axis)
+            for name, part in batch.items()
+        }
+    return put(batch, rows(axis) if divides(batch.shape[axis]) else whole())
