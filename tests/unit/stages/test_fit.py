@@ -212,8 +212,9 @@ def test_a_measurement_that_trains_waits_for_its_state_to_be_saved(
     assert found == [(3, [3]), (6, [6])]
     # Nor does it begin if the save has failed.
     monkeypatch.setattr(store, "_write", lambda *args: 1 / 0)
+    late = plan(9, steps_per_epoch=3, save_every=100)
     with pytest.raises(OSError, match="cannot save checkpoint step 9"):
-        train(plan(9, steps_per_epoch=3), HALVE, measurements=(wanted,))
+        train(late, HALVE, measurements=(wanted,))
     assert len(found) == 2
 
 
