@@ -146,14 +146,14 @@ def test_a_whole_run_trains_on_the_listed_images(
     seen = {}
     train = classify.train
 
-    def spied(experiment, network, training):
+    def spied(experiment, network, training, **options):
         batch = next(training.batches(0))
         trained = training.stage, training.variant
         if "unlabelled" not in batch:
             seen[trained] = sorted(numbers(batch)), training.num_examples
         if trained != ("finetune", "pretrained"):
             return {"top1": 0.0}
-        return train(experiment, network, training)
+        return train(experiment, network, training, **options)
 
     monkeypatch.setattr(classify, "train", spied)
     monkeypatch.setattr(build, "resnet", lambda *_: TinyEncoder())
