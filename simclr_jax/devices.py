@@ -105,6 +105,22 @@ def by_rows(function: Callable, mesh: Mesh | None) -> Callable:
     return on_each
 
 
+def on_mesh(function: Callable) -> Callable:
+    """`function`, traced with the mesh in sight, so that it may say how its arrays lie.
+
+    MoCo's shuffle "spread" does. With one device it returns the function itself.
+    """
+    if _mesh is None:
+        return function
+    abstract = _mesh.abstract_mesh
+
+    def traced(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(abstract):
+            return function(*args)
+
+    return traced
+
+
 def put(tree: Any, shardings: Any) -> Any:
     """The arrays of a tree, NumPy or jax, on the devices.
 

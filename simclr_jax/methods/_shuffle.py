@@ -53,8 +53,8 @@ def dealt(batch_size: int, groups: int) -> Shuffle:
     queries the same number of images, or one more. This holds with micro-batches too.
 
     On several devices it takes one exchange, in which a device sends no more than the
-    images that it has, if the call is traced within `jax.set_mesh` of a mesh with an
-    axis "data". Without that, XLA may gather the batch.
+    images that it has, if the call is traced with a mesh in sight that has an axis
+    "data" (`jax.set_mesh`, `devices.on_mesh`). Without that, XLA may gather the batch.
 
     Args:
       batch_size: images in a batch.

@@ -154,6 +154,7 @@ def _step(
     loss_fn: LossFn, tx: Any, after: Callable | None, *, several: bool, whole: Any
 ):
     """The train step. `whole` is the sharding of its state: on every device."""
+    loss_fn = devices.on_mesh(loss_fn)
     step = make_step(loss_fn, tx, after, prepare=data.take, out_shardings=whole)
     if not several:
         return step

@@ -14,9 +14,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from small_methods import KEY, build
 
-from simclr_jax import augment, data, methods, training
+from simclr_jax import augment, data, devices, methods, training
 from simclr_jax.heads import Predictor
-from simclr_jax.stages import pretrain
+from simclr_jax.stages import fit, pretrain
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 
@@ -120,6 +120,30 @@ def test_spread_keys_change_places_in_one_exchange(case, views, microbatch):
     assert {name for name, _ in large} == {"all-to-all"}
     assert sum(size for _, size in large) == views * IMAGES / 2
     assert "all-reduce" in [name for name, _ in sent(text)]
+
+
+def test_a_run_on_two_devices_spreads_keys_in_one_exchange():
+    """As a stage makes its step: it shows the mesh to the method."""
+    method, tx = made("moco", shuffle="spread"), optax.sgd(0.1)
+
+    def loss_fn(params, model_state, key, batch):
+        pair = (batch["a"], batch["b"])
+        return method.loss(params, model_state, key, pair, batch["index"])
+
+    devices.use(2)
+    try:
+        step = fit._step(loss_fn, tx, None, several=False, whole=devices.whole())
+        images = jnp.zeros((2, SIZE, SIZE, 3))
+        params = jax.eval_shape(lambda: method.init(KEY, images))
+        state = jax.eval_shape(lambda p: training.init_state(*p, tx), params)
+        state = devices.laid_out(state, devices.whole())
+        (a, b), index = devices.laid_out(halves(), devices.rows())
+        batch = {"a": a, "b": b, "index": index}
+        text = step.lower(state, jax.eval_shape(lambda: KEY), batch).compile().as_text()
+    finally:
+        devices.use(1)
+    large = [found for found in sent(text) if found[1] > EMBEDDINGS]
+    assert {name for name, _ in large} == {"all-to-all"}
 
 
 def test_keys_in_random_order_are_gathered():
