@@ -6,10 +6,10 @@
 
 Each finished run has a folder in --kept (benchmarks/results/gpu by default) and is not
 run again. Commit that folder. A run that the time ends has saved a checkpoint in
---workdir and continues from it; a sweep keeps its finished points. So does a run under
-way when the queue gets SIGTERM or Ctrl-C. The queue starts a
-run if the minutes that it takes on an H100 are left. It also starts one that can be
-stopped, if at least two minutes are left.
+--workdir and continues from it; a sweep keeps its finished points. SIGTERM and Ctrl-C
+end the queue's run in the same way. The queue starts a run if the minutes that it takes
+on an H100 are left. It also starts one that can be stopped, if at least two minutes are
+left. It ends at the first run that fails.
 
 --data names a .npz file of CIFAR-10 (cifar10_npz.py makes one), for a machine without
 tensorflow-datasets. --peer is an interpreter that has torch and lightly.
@@ -96,8 +96,8 @@ def fitting(runs: Sequence[Run], kept: Path, minutes: float) -> Iterator[Run]:
             yield run
 
 
-def execute(run: Run, options: argparse.Namespace, seconds: float) -> bool:
-    """Runs one entry for at most so many seconds; returns whether it is finished."""
+def execute(run: Run, options: argparse.Namespace, seconds: float) -> int:
+    """Runs one entry for at most so many seconds; returns its exit code."""
     kept, workdir = Path(options.kept) / run.name, Path(options.workdir) / run.name
     workdir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *run.command]
@@ -134,7 +134,7 @@ def execute(run: Run, options: argparse.Namespace, seconds: float) -> bool:
     print(f"{run.name}: {state} after {took} min, {workdir / 'log.txt'}", flush=True)
     if asked_to_end:
         raise SystemExit(_STOPPED)
-    return code == 0
+    return code
 
 
 def _end(process: subprocess.Popen) -> int:
@@ -225,6 +225,8 @@ def main(argv: Sequence[str] | None = None, runs: Sequence[Run] = RUNS) -> int:
     options.workdir = str(Path(options.workdir).resolve())
     if options.only:
         names = options.only.split(",")
+        if unknown := set(names) - {run.name for run in runs}:
+            raise SystemExit(f"--only: no run {', '.join(sorted(unknown))}; see --list")
         runs = [run for run in runs if run.name in names]
     if options.list:
         print(listing(runs, Path(options.kept)))
@@ -232,7 +234,7 @@ def main(argv: Sequence[str] | None = None, runs: Sequence[Run] = RUNS) -> int:
     end = time.monotonic() + 60 * options.minutes
     for run in fitting(runs, Path(options.kept), options.minutes):
         left = end - time.monotonic() - (_GRACE if run.trains else 0)
-        if not execute(run, options, max(left, 1.0)) and end - time.monotonic() > 60:
+        if execute(run, options, max(left, 1.0)) not in (0, _STOPPED):
             return 1
     print(listing(runs, Path(options.kept)))
     return 0

@@ -126,10 +126,13 @@ def test_only_what_fits_is_started(house):
     assert [*gpu_queue.fitting(runs, folder / "kept", 1.9)] == []
 
 
-def test_a_failed_run_fails_the_queue_and_stays_open(house):
+@pytest.mark.parametrize("minutes", [5, 0.9])
+def test_a_failed_run_fails_the_queue_and_stays_open(house, monkeypatch, minutes):
+    """In the last minute too."""
+    monkeypatch.setattr(gpu_queue, "_LEAST", 0.0)
     folder, call = house
     run = Run("a", 1, ("launch.py", "--exit=2"))
-    assert call(run) == 1
+    assert call(run, minutes=minutes) == 1
     assert not gpu_queue.done(run, folder / "kept")
 
 
@@ -140,6 +143,12 @@ def test_a_sweeps_finished_points_come_back_to_a_bare_machine(house):
     (point / "results.json").write_text("{}")
     assert call(Run("study", 1, ("launch.py", "--row=row"))) == 0
     assert json.loads((point / "results.json").read_text())["done"]
+
+
+def test_an_unknown_name_is_said(house):
+    _, call = house
+    with pytest.raises(SystemExit, match="no run b"):
+        call(Run("a", 1, ("launch.py",)), flags=["--only=a,b"])
 
 
 def test_the_list_shows_what_is_open(house, capsys):
