@@ -1,6 +1,6 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types and all tests: nine minutes on two cores
-# make test-fast  set up, then the unit tests, without those that train for long: four
+# make test    set up, then lint, types and all tests: eleven minutes on two cores
+# make test-fast  set up, then the unit tests, without those that train for long: 4:30
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
 #
