@@ -11,6 +11,11 @@ def hush() -> None:
     logging.getLogger("absl").addFilter(
         lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
     )
+    # What asyncio says of a write whose error nobody fetched, since the save had failed
+    # already; its message quotes Orbax's path.
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "orbax" not in record.getMessage()
+    )
     before = sys.unraisablehook
 
     def show(unraisable: Any) -> None:

@@ -5,6 +5,7 @@ saves; the expected content is made again from the step's number.
 """
 
 import json
+import logging
 import os
 import re
 import resource
@@ -488,6 +489,19 @@ def test_a_failed_save_prints_nothing_itself(tmp_path):
     )
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: cannot save checkpoint step 2 (0.4 MB)"), line
+
+
+def test_what_asyncio_says_of_the_other_writes_of_a_failed_save_is_dropped(caplog):
+    """Seldom, two lines of it followed the error of a save, and a traceback."""
+    asyncio = logging.getLogger("asyncio")
+    asyncio.error(
+        "Task exception was never retrieved\nfuture: <Task finished name='Task-775' "
+        "coro=<NumpyHandler._open_and_write() done, defined at "
+        "site-packages/orbax/checkpoint/_src/serialization/type_handlers.py:114>>"
+    )
+    asyncio.error("Task exception was never retrieved\nfuture: <Task of a user>")
+    (kept,) = caplog.messages
+    assert "a user" in kept
 
 
 def test_disk_full(pristine, tmp_path, caplog):
