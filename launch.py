@@ -6,7 +6,8 @@
     python launch.py --help [--config=configs/demo.py]
 
 The same command continues an interrupted run. Exit codes: 0 done, 1 the machine
-failed, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal.
+failed, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal, 134
+another process of a distributed run died.
 """
 
 import sys
@@ -14,32 +15,29 @@ from pathlib import Path
 from typing import Any
 
 import simclr_jax
-from simclr_jax import startup
-from simclr_jax.errors import DivergedError, FailedError, RequestError, StoppedError
+from simclr_jax import errors, startup
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     try:
-        return run(argv)
-    except (RequestError, DivergedError, StoppedError, FailedError) as error:
-        kind = "stopped" if isinstance(error, StoppedError) else "error"
-        # One line, even if a value in it has several.
-        print(f"{kind}: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except RuntimeError as error:  # what XLA raises
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        code = run(argv)
+    except Exception as error:
+        code, line = errors.ending(error)
+        _leave(code, line, error)
+        if code is None:
             raise
-        first = str(error).splitlines()[0]
-        print(
-            f"error: {first}; lower config.batch_size, or set config.microbatch or "
-            "config.remat=True",
-            file=sys.stderr,
-        )
-        return 1
+        print(line, file=sys.stderr)
+        return code
+    _leave(code)
+    return code
+
+
+def _leave(code: int | None, line: str = "", error: Exception | None = None) -> None:
+    """Ends all processes of a run on several; see `processes.leave`."""
+    # Not loaded if the run has ended before it needed jax.
+    if processes := sys.modules.get("simclr_jax.processes"):
+        processes.leave(code, line, error)
 
 
 def run(argv: list[str]) -> int:
@@ -49,7 +47,7 @@ def run(argv: list[str]) -> int:
     recipes = Path(__file__).with_name("configs")
     if len(argv) < 2:
         print(help.usage(recipes), file=sys.stderr, end="")
-        return RequestError.exit_code
+        return errors.RequestError.exit_code
     flags = command_line.read(argv)
     if flags.help:
         print(
@@ -59,17 +57,27 @@ def run(argv: list[str]) -> int:
     if flags.version:
         print(f"simclr_jax {simclr_jax.__version__}")
         return 0
+    startup.leave_speaking_to_first(flags.process, flags.distributed)
     request = command_line.request(flags)
     if request.sweep:
         from simclr_jax.sweep import run as sweep
 
+        _join(request.processes)
         sweep.run_request(request, argv)
     else:
-        train(request.config, request.workdir)
+        train(request.config, request.workdir, request.processes)
     return 0
 
 
-def train(config: Any, workdir: str) -> None:
+def _join(arguments: dict[str, Any] | None) -> None:
+    """Joins the run's other processes; see `processes.start`."""
+    if arguments is not None:
+        from simclr_jax import processes
+
+        processes.start(**arguments)
+
+
+def train(config: Any, workdir: str, processes: dict[str, Any] | None = None) -> None:
     """Checks the request, then runs the stages that are not done yet.
 
     It imports late, so that a wrong request is rejected before Orbax is loaded.
@@ -78,6 +86,7 @@ def train(config: Any, workdir: str) -> None:
     from simclr_jax.experiment import workdir as workdir_lib
 
     validate(config)
+    _join(processes)
     workdir_lib.check(workdir, config)
 
     from simclr_jax.stages import run as stages

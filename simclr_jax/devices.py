@@ -5,13 +5,19 @@ There is one mesh with one axis, "data". A batch lies on it by rows. Everything 
 splits the work and adds the collectives, so that plain `jax.jit` is all that the
 callers need. With one device there is no mesh, nothing is placed, and jax's default
 device is used.
+
+With several processes the mesh has the devices of all of them. Each process puts onto
+its own what lies there; no array is sent. Only an array that lies whole can be read.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from simclr_jax import processes
 
 _AXIS = "data"
 # Parts of a batch that have no row for each image. Whoever makes them places them once.
@@ -26,12 +32,14 @@ def use(number: int = 0) -> None:
     Call it before anything is placed. Without a call one device is used.
 
     Raises:
-      ValueError: there are fewer.
+      ValueError: there are fewer, or several processes are to use only some.
     """
     global _mesh
     found = jax.devices()
     if not 0 <= number <= len(found):
         raise ValueError(f"{number} devices asked for, {len(found)} found")
+    if number not in (0, len(found)) and processes.count() > 1:
+        raise ValueError("several processes use all devices; set 0")
     chosen = found[: number or len(found)]
     # By default the axes of a mesh are Explicit, and every array's type then says how
     # it is sharded.
@@ -124,10 +132,68 @@ def on_mesh(function: Callable) -> Callable:
 def put(tree: Any, shardings: Any) -> Any:
     """The arrays of a tree, NumPy or jax, on the devices.
 
+    With several processes each of them has every array, and puts its part of it.
+
     Args:
       shardings: one sharding, or a tree of them; None: the default device.
     """
-    return jax.device_put(tree, shardings)
+    if processes.count() == 1 or shardings is None:
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda x: _put(x, shardings), tree)
+    return jax.tree.map(_put, tree, shardings)
+
+
+def _put(array: Any, sharding: NamedSharding) -> jax.Array:
+    if isinstance(array, jax.Array) and array.sharding == sharding:
+        return array
+    # jax.device_put would gather the array from all processes, to compare it.
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+
+def my_rows(size: int) -> slice | None:
+    """The rows of a batch of `size` that lie on this process's devices.
+
+    None: all do, because there is one process, or because the devices do not divide the
+    batch, so that it lies whole on each.
+    """
+    sharding = rows()
+    if processes.count() == 1 or sharding is None or not divides(size):
+        return None
+    parts = sharding.addressable_devices_indices_map((size,)).values()
+    bounds = [part[0].indices(size) for part in parts if part]
+    return slice(min(x[0] for x in bounds), max(x[1] for x in bounds))
+
+
+def join(part: dict[str, np.ndarray], size: int) -> dict[str, jax.Array]:
+    """The batch of `size` rows to which each process gives those of `my_rows`."""
+    sharding = rows()
+    assert sharding is not None
+    return {
+        name: jax.make_array_from_process_local_data(
+            sharding, array, (size, *array.shape[1:])
+        )
+        for name, array in part.items()
+    }
+
+
+def fetch(tree: Any) -> Any:
+    """The arrays of a tree in host memory, also those of which each process has a part.
+
+    With several processes all must call it.
+    """
+    return jax.tree.map(_fetch, tree)
+
+
+def _fetch(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
 
 
 def laid_out(abstract: Any, sharding: NamedSharding | None) -> Any:
@@ -149,6 +215,8 @@ def place(batch: Any, *, axis: int = 0) -> Any:
     """
     if _mesh is None:
         return batch
+    if isinstance(batch, jax.Array) and processes.count() > 1:
+        return batch  # `join` has placed it
     if isinstance(batch, dict):
         return {
             name: part if name in _SHARED else place(part, axis=axis)

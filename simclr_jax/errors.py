@@ -54,6 +54,24 @@ class FailedError(Exception):
     exit_code = 1
 
 
+def ending(error: Exception) -> tuple[int | None, str]:
+    """The exit code and the one line with which an error ends a run.
+
+    The code is None for an error that nobody foresaw: it deserves a traceback.
+    """
+    if isinstance(error, RequestError | DivergedError | StoppedError | FailedError):
+        kind = "stopped" if isinstance(error, StoppedError) else "error"
+        # One line, even if a value in it has several.
+        return error.exit_code, f"{kind}: {' '.join(str(error).splitlines())}"
+    if isinstance(error, OSError):
+        return 1, f"error: {error}"
+    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):  # XLA's
+        first = str(error).splitlines()[0]
+        advice = "lower config.batch_size, or set config.microbatch or config.remat"
+        return 1, f"error: {first}; {advice}=True"
+    return None, ""
+
+
 def install(extra: str) -> str:
     """How to install a missing package; `extra` names its extra in pyproject.toml."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -161,6 +161,37 @@ def _copy_lines(source: int, sink: int) -> None:
                 os.write(sink, line)
 
 
+def leave_speaking_to_first(process: int | None, distributed: bool) -> None:
+    """Has all but process 0 print nothing, as far as that is known before jax starts.
+
+    Args:
+      process: the number on the command line; None: none is given.
+      distributed: jax will find it. What it looks at is in the environment.
+    """
+    if process is None and distributed:
+        ranks = (os.environ.get(name, "") for name in _RANKS)
+        process = next((int(rank) for rank in ranks if rank.isdigit()), 0)
+    if process:
+        be_silent()
+
+
+_RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+_speaking: list[TextIO] = []  # stderr, once this process is silent
+
+
+def be_silent() -> None:
+    """Drops what this process prints, except to `stderr()`."""
+    if not _speaking:
+        _speaking.append(sys.stderr)
+        nowhere = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+        sys.stdout = sys.stderr = nowhere
+
+
+def stderr() -> TextIO:
+    """The process's stderr, also if it is silent."""
+    return _speaking[0] if _speaking else sys.stderr
+
+
 def set_deterministic(wanted: bool) -> None:
     """Has XLA use GPU operations that give the same bits in every run.
 

@@ -1,4 +1,4 @@
-"""tests/tiny_recipe.py, whose process gets a signal at a point that is known.
+"""tests/tiny_recipe.py, whose process gets a signal at a point that is known, or fails.
 
 --config=tests/stopping_recipe.py:record/pretrain/8/SIGKILL
     once step 8 of pretraining is on record
@@ -6,12 +6,19 @@
     when checkpoint 9 is written, but not yet in its place
 --config=tests/stopping_recipe.py:tune/10/SIGTERM
     at the tenth batch of the fine-tunings within pretraining
+--config=tests/stopping_recipe.py:record/pretrain/8/DataError
+    raises it there
+
+Of several processes, this happens in process STOP_IN of the environment.
 """
 
 import os
 import signal
 from pathlib import Path
 
+import jax
+
+from simclr_jax.errors import DataError
 from tests import tiny_recipe
 
 
@@ -24,6 +31,10 @@ def get_config(point):
 
 
 def _stop(name):
+    if int(os.environ.get("STOP_IN", 0)) != jax.process_index():
+        return
+    if name == "DataError":
+        raise DataError("path", "x.jpg is damaged")
     os.kill(os.getpid(), signal.Signals[name])
 
 

@@ -1,5 +1,6 @@
 """Saves checkpoints in a thread, while the training goes on."""
 
+import contextlib
 import os
 import threading
 from types import TracebackType
@@ -9,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simclr_jax import processes
 from simclr_jax.checkpoint import store
 from simclr_jax.errors import StoppedError
 
 
 class BackgroundSaver:
     """Saves the steps of one training, one at a time, without holding it up.
+
+    Of several processes, process 0 writes. All must call `save` and `wait`.
 
     `save` copies the arrays on their device and returns. A thread then fetches the
     copies and does what `checkpoint.save` does, with the same promises.
@@ -60,6 +64,8 @@ class BackgroundSaver:
         """
         self.wait()
         handed_over = [_copies((step, items))]  # a list, for the thread to empty
+        if not processes.first():
+            return
         self._thread = threading.Thread(
             target=self._write, args=(handed_over, meta), name="checkpoint"
         )
@@ -72,10 +78,17 @@ class BackgroundSaver:
     def check(self) -> None:
         """Raises the error of a save that has failed; waits for nothing."""
         if not self.busy():
-            self.wait()
+            self.finish()
 
     def wait(self) -> None:
-        """Waits for the save under way, if there is one; raises its error."""
+        """Waits for the save under way, if there is one; raises its error.
+
+        All processes wait, and raise it.
+        """
+        processes.agree(self.finish)
+
+    def finish(self) -> None:
+        """`wait`, on this process alone."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -92,11 +105,11 @@ class BackgroundSaver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        if error is None or isinstance(error, StoppedError):
             self.wait()
-        except Exception:
-            if error is None or isinstance(error, StoppedError):
-                raise
+            return
+        with contextlib.suppress(Exception):  # the others may not be here
+            self.finish()
 
     def _write(self, handed_over: list, meta: dict[str, Any]) -> None:
         try:

@@ -5,6 +5,9 @@
 
 Orbax does not check array data against a checksum and does not fall back to an earlier
 step; `restore` does both. A checkpoint contains no PRNG keys and no pickles.
+
+Of several processes only process 0 touches the files. What it reads it sends to the
+others, who need no shared folder.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from simclr_jax import processes
 from simclr_jax.checkpoint import quiet, sealed_folder, trees
 from simclr_jax.errors import RequestError
 
@@ -28,6 +32,7 @@ _ARRAYS = "arrays"
 quiet.hush()
 
 
+@processes.first_only
 def save(
     directory: str | os.PathLike,
     step: int,
@@ -83,6 +88,7 @@ def save(
         sealed_folder.delete(directory / str(old))
 
 
+@processes.agreed
 def steps(directory: str | os.PathLike) -> list[int]:
     """The complete steps of a folder.
 
@@ -103,6 +109,7 @@ def steps(directory: str | os.PathLike) -> list[int]:
     return [step for step in numbers if sealed_folder.peek(directory / str(step))]
 
 
+@processes.agreed
 def read_meta(
     directory: str | os.PathLike, step: int | None = None
 ) -> dict[str, Any] | None:
@@ -149,6 +156,17 @@ def restore(
       RequestError: no undamaged step is left, there is no step `step`, or the step
         differs from `like` in structure, shape or dtype.
     """
+    read = processes.agree(lambda: _restore(Path(directory), like, step))
+    if read is None:
+        return None
+    number, loaded, meta = read
+    return number, {item: trees.place(loaded[item], like[item]) for item in like}, meta
+
+
+def _restore(
+    directory: Path, like: dict[str, Any], step: int | None
+) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    """`restore`, with items as name -> NumPy array."""
     directory = Path(os.path.abspath(directory))
     numbers = sealed_folder.numbers(directory)
     if numbers and step is not None and step not in numbers:
@@ -167,8 +185,7 @@ def restore(
             print(f"{message}; continuing from step {number}", file=sys.stderr)
             with contextlib.suppress(OSError):  # the folder may be read-only
                 sealed_folder.set_aside(directory / str(bad))
-        items = {item: trees.place(loaded[item], like[item]) for item in like}
-        return number, items, meta
+        return number, loaded, meta
     if damaged:
         reasons = "; ".join(damaged.values())
         raise RequestError(f"{reasons}; no other step is left in {directory}")
@@ -208,7 +225,7 @@ def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
         if full := {name: array for name, array in named.items() if array.size}:
             saves[item] = ocp.args.PyTreeSave(trees.nest(full))
     if saves:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder / _ARRAYS, args=ocp.args.Composite(**saves))
 
 
@@ -226,12 +243,26 @@ def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarra
         if full := {name: kind for name, shape in shapes.items() if 0 not in shape}:
             restores[item] = ocp.args.PyTreeRestore(restore_args=trees.nest(full))
     if restores:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             args = ocp.args.Composite(**restores)
             stored = checkpointer.restore(folder / _ARRAYS, args=args)
         for item in restores:
             arrays[item] |= trees.named_leaves(stored[item])
     return arrays
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax, which by default would wait for the other processes."""
+    if processes.count() == 1:
+        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="process_0"
+    )
+    composite = ocp.CompositeOptions(multiprocessing_options=alone)
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(composite_options=composite),
+        multiprocessing_options=alone,
+    )
 
 
 def _cause(error: BaseException) -> str:

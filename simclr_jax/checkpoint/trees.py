@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from simclr_jax import devices
 from simclr_jax.errors import RequestError
 
 
@@ -78,7 +79,7 @@ def place(named: dict[str, np.ndarray], like: Any) -> Any:
         # not be used together with a batch sharded over more devices.
         free = not getattr(leaf, "committed", True)
         sharding = None if free else getattr(leaf, "sharding", None)
-        return jax.device_put(array, sharding)
+        return devices.put(array, sharding)
 
     leaves = [put(named[name], leaf) for name, leaf in named_leaves(like).items()]
     return jax.tree.structure(like).unflatten(leaves)

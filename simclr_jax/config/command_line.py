@@ -32,6 +32,11 @@ class Flags(NamedTuple):
     seeds: str | None = None
     index: int | None = None
     table: bool = False
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    heartbeat: int = 100
     help: bool = False
     version: bool = False
     changes: tuple[tuple[str, str], ...] = ()  # ("optimizer.lr", "0.1"), in order
@@ -47,6 +52,8 @@ class Request(NamedTuple):
     seeds: str
     index: int | None
     table: bool
+    # The arguments of `processes.start`; None: one process.
+    processes: dict[str, Any] | None = None
 
 
 # The type of each flag; --config is the recipe.
@@ -57,6 +64,11 @@ _OWN: dict[str, type] = {
     "seeds": str,
     "index": int,
     "table": bool,
+    "distributed": bool,
+    "coordinator": str,
+    "processes": int,
+    "process": int,
+    "heartbeat": int,
     "help": bool,
     "version": bool,
 }
@@ -159,6 +171,9 @@ def request(flags: Flags) -> Request:
                 raise RequestError(f"--{name}: needs --sweep")
     if flags.table and flags.index is not None:
         raise RequestError("--table: shows all points; leave --index out")
+    joined = _processes(flags)
+    if joined is not None and flags.sweep and flags.index is None:
+        raise RequestError("--sweep: several processes run one point; give --index=I")
     change(config, flags.changes)
     return Request(
         config,
@@ -168,7 +183,38 @@ def request(flags: Flags) -> Request:
         _SEEDS if flags.seeds is None else flags.seeds,
         flags.index,
         flags.table,
+        joined,
     )
+
+
+def _processes(flags: Flags) -> dict[str, Any] | None:
+    """The arguments of `processes.start`, or None for one process."""
+    by_hand = {
+        name: getattr(flags, name) for name in ("coordinator", "processes", "process")
+    }
+    given = {name for name, value in by_hand.items() if value is not None}
+    if flags.distributed and given:
+        name = sorted(given)[0]
+        raise RequestError(f"--{name}: --distributed finds it; give one or the other")
+    if not flags.distributed and not given:
+        return None
+    if flags.heartbeat < 1:
+        raise RequestError(f"--heartbeat: {flags.heartbeat} is not at least 1 second")
+    if flags.distributed:
+        return {"heartbeat": flags.heartbeat}
+    for name in by_hand:
+        if name not in given:
+            raise RequestError(f"--{name}: missing; the other two need it")
+    host, _, port = str(flags.coordinator).rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise RequestError(
+            f"--coordinator: {flags.coordinator} is not HOST:PORT of process 0"
+        )
+    if not 0 <= by_hand["process"] < by_hand["processes"]:
+        raise RequestError(
+            f"--process: {flags.process} is not in 0..{by_hand['processes'] - 1}"
+        )
+    return by_hand | {"heartbeat": flags.heartbeat}
 
 
 def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:

@@ -41,10 +41,16 @@ sweeps (many runs of one recipe, one table)
   --index=I        run only point I
   --table          run nothing; collect the finished points in a table
 
+several processes (one run on many machines; docs/cluster.md)
+  --distributed    jax finds the others: Slurm, Open MPI or Kubernetes
+  --coordinator=HOST:PORT --processes=N --process=I
+                   by hand: process 0's address, how many, and which one this is
+  --heartbeat=100  seconds without a sign after which a process counts as dead
+
 --version prints the version
 
 exit codes: 0 done, 1 the machine failed, 2 the request is wrong, 3 the training
-diverged, 75 stopped by a signal
+diverged, 75 stopped by a signal, 134 another process of a distributed run died
 """
 
 

@@ -25,7 +25,7 @@ from simclr_jax.experiment.images import Images
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Projector
 from simclr_jax.networks import Network
-from simclr_jax.signals import check_stop
+from simclr_jax.processes import StopVote
 from simclr_jax.training import Plan
 
 # Features on the device, in kNN and probe during pretraining.
@@ -240,6 +240,7 @@ class Experiment:
 
         All devices share them: a batch is `eval_batch_size` rounded up to a multiple.
         """
+        signal = StopVote()
         for batch in source.ordered(devices.round_up(self.config.eval_batch_size)):
-            check_stop()
+            signal.check()
             yield batch

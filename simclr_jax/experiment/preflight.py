@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 
-from simclr_jax import checkpoint, data, devices
+from simclr_jax import checkpoint, data, devices, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having, trained
 from simclr_jax.data import label_file
@@ -68,6 +68,8 @@ def check(config: Config, workdir) -> data.Info:
     Returns:
       The data set's `Info`.
     """
+    if config.data.download:  # by one process, in case they share a disk
+        processes.agree(lambda: bool(open_dataset(config)))
     info = open_dataset(config).info
     _check_data(config, info)
     stages = [*config.stages, "pretrain"]
@@ -81,12 +83,24 @@ def check(config: Config, workdir) -> data.Info:
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
-    # Last, because to count the devices jax has to start.
-    if config.devices > 1 and config.devices > (there := devices.available()):
+    _check_devices(config)
+    return info
+
+
+def _check_devices(config: Config) -> None:
+    """Last of all checks, because to count the devices jax has to start."""
+    if not config.devices or (config.devices == 1 and processes.count() == 1):
+        return
+    there = devices.available()
+    if config.devices > there:
         raise RequestError(
             f"config.devices: {config.devices} is more than jax finds here ({there})"
         )
-    return info
+    if config.devices < there and processes.count() > 1:
+        raise RequestError(
+            f"config.devices: {config.devices}, but several processes use all of their "
+            f"{there} devices; leave it 0"
+        )
 
 
 def check_shares(config: Config) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from simclr_jax import devices
+from simclr_jax import devices, processes
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -24,7 +24,7 @@ def collect() -> dict[str, Any]:
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": jax.devices()[0].device_kind,
         "devices": devices.count(),
-        "processes": jax.process_count(),
+        "processes": processes.count(),
         "cpus": _usable_cpus(),
     }
 

@@ -1,7 +1,8 @@
 """The files of a run: config.json, metrics.jsonl, results.json, checkpoints.
 
 `metrics.jsonl` and `results.json` are the record; the terminal and TensorBoard show the
-same numbers.
+same numbers. Of several processes only process 0 reads and writes here: the others get
+what it has read.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from simclr_jax import processes
 from simclr_jax.config.fields import Config, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
@@ -21,6 +23,7 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import provenance, tensorboard
 
 
+@processes.agreed
 def check(path: str | os.PathLike, config: Config) -> None:
     """Raises RequestError if `path` can't hold a run of `config`. Writes nothing.
 
@@ -65,6 +68,7 @@ def teacher_workdir(config: Config, workdir: str | os.PathLike) -> Path:
     return Path(config.distill.teacher or workdir).expanduser()
 
 
+@processes.agreed
 def results(path: Path, field: str = "--workdir") -> dict[str, Any]:
     """The content of results.json; empty before the first stage ends.
 
@@ -98,10 +102,17 @@ class Workdir:
         self.path = Path(path).expanduser()
         self._config = config
         self._tensorboard = (
-            tensorboard.Writer(self.path) if config.tensorboard else None
+            tensorboard.Writer(self.path)
+            if config.tensorboard and processes.first()
+            else None
         )
 
     def open(self) -> Self:
+        """Opens the folder: see `_open`. All processes wait for it."""
+        processes.agree(self._open)
+        return self
+
+    def _open(self) -> None:
         """Makes the folder, locks it and writes config.json.
 
         Raises:
@@ -127,13 +138,13 @@ class Workdir:
         except (OSError, RequestError):
             self._lock.close()
             raise
-        return self
 
     # Checkpoints ------------------------------------------------------------
 
     def checkpoints(self, stage: str, variant: str = "") -> Path:
         return checkpoints(self.path, stage, variant)
 
+    @processes.first_only
     def forget(self, stage: str, variant: str) -> None:
         """Deletes a variant's checkpoints and metrics, so that it starts anew."""
         shutil.rmtree(self.checkpoints(stage, variant), ignore_errors=True)
@@ -141,6 +152,7 @@ class Workdir:
 
     # Metrics ----------------------------------------------------------------
 
+    @processes.first_only
     def record(self, stage: str, variant: str, step: int, **values: Any) -> None:
         """Appends one line to metrics.jsonl."""
         line = {"stage": stage, "variant": variant, "step": step}
@@ -151,6 +163,7 @@ class Workdir:
         if self._tensorboard:
             self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
 
+    @processes.agreed
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, without a line that a crash left incomplete."""
         path = self.path / "metrics.jsonl"
@@ -158,6 +171,7 @@ class Workdir:
             return []
         return list(_whole_lines(path.read_text().splitlines()))
 
+    @processes.first_only
     def cut_metrics(self, stage: str, variant: str, *, step: int) -> None:
         """Removes this variant's lines after `step`, and an incomplete line."""
         path = self.path / "metrics.jsonl"
@@ -176,6 +190,7 @@ class Workdir:
     def results(self) -> dict[str, Any]:
         return results(self.path)
 
+    @processes.first_only
     def add_result(self, stage: str, result: dict[str, Any], config: Config):
         """Sets `stage` in results.json, next to the config and the provenance."""
         made_by = {"config": json.loads(to_json(config))}
@@ -183,6 +198,7 @@ class Workdir:
         results = self.results() | {stage: result} | made_by
         _replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
+    @processes.first_only
     def close(self) -> None:
         if self._tensorboard:
             self._tensorboard.close()

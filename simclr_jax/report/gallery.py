@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simclr_jax import augment, data
+from simclr_jax import augment, data, devices, processes
 from simclr_jax.config.stages import stream
 from simclr_jax.evaluation import nearest
 from simclr_jax.experiment.experiment import Experiment
@@ -40,13 +40,18 @@ class Gallery(NamedTuple):
 def load(experiment: Experiment) -> Gallery:
     """The gallery of the newest encoder; computed unless the workdir has it."""
     path = experiment.workdir.path / "stages" / "report" / "gallery.npz"
-    stored = _read(path)
+    stored = processes.agree(lambda: _read(path))
     if stored is not None and stored.step == experiment.pretrained[0]:
         return stored
     gallery = _compute(experiment)
+    _write(path, gallery)
+    return gallery
+
+
+@processes.first_only
+def _write(path: Path, gallery: Gallery) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **gallery._asdict())
-    return gallery
 
 
 def _read(path: Path) -> Gallery | None:
@@ -110,6 +115,7 @@ def _in_order(
     return read(increasing)[rows]
 
 
+@processes.agreed
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:
     """Places features [N, F] in the plane, [N, 2], by t-SNE on their cosines.
 
@@ -135,7 +141,7 @@ def images(source: data.Source, positions: np.ndarray) -> np.ndarray:
         subset = source.subset(increasing)
         batches = subset.ordered(min(_READ_BATCH, subset.num_examples))
         return np.concatenate(
-            [np.asarray(data.take(x)["image"])[x["mask"]] for x in batches]
+            [devices.fetch(data.take(x)["image"])[x["mask"]] for x in batches]
         )
 
     return _in_order(pixels, positions)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from simclr_jax import processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.report import figures, html, images, table
@@ -36,7 +37,8 @@ def write(experiment: Experiment) -> str:
     ]
     title, summary = workdir.path.resolve().name, _summary(experiment, results)
     path = workdir.path / "report.html"
-    path.write_text(html.page(title, summary, sections))
+    if processes.first():
+        path.write_text(html.page(title, summary, sections))
     return str(path)
 
 

@@ -203,7 +203,7 @@ def _hooks(
         if saver.busy():
             jax.block_until_ready(state.step)  # the step's time is no pause
             with progress.paused("saving"):
-                saver.wait()
+                saver.finish()
         counters = {"step": state.step, "skipped": state.skipped}
         items = {name: getattr(state, name) for name in _ITEMS}
         meta = training.meta | {"seconds": progress.seconds()}

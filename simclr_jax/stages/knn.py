@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from simclr_jax import evaluation
+from simclr_jax import devices, evaluation
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.features import Features
 
@@ -30,4 +28,5 @@ def accuracy(experiment: Experiment, bank: Features, test: Features) -> float:
         temperature=experiment.config.knn.temperature,
         num_classes=experiment.images.train.num_classes,
     )
-    return float((np.asarray(classes) == expected)[expected >= 0].mean())
+    right = devices.fetch(classes) == expected
+    return float(right[expected >= 0].mean())

@@ -11,8 +11,8 @@ from simclr_jax.experiment import preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir
+from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table
-from simclr_jax.signals import check_stop
 from simclr_jax.stages import pretrain
 
 
@@ -79,7 +79,7 @@ def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) ->
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:
     """Runs a stage unless its result holds; returns whether it computed anything."""
-    check_stop()
+    check_stop_together()
     config, workdir = experiment.config, experiment.workdir
     if result_holds(experiment, stage):
         return False

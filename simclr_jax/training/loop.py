@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from simclr_jax.errors import DivergedError, StoppedError
-from simclr_jax.signals import check_stop
+from simclr_jax.processes import StopVote
 from simclr_jax.training import optimizers
 from simclr_jax.training.progress import Progress
 from simclr_jax.training.step import TrainState
@@ -101,12 +101,13 @@ def run(
     """
 
     start = saved = int(state.step)
+    signal = StopVote()
     queued: deque[dict[str, jax.Array]] = deque(maxlen=2)
     try:
         _evaluate(hooks, _due(hooks, start), state, start)
         step = start
         while step < plan.last_step:
-            check_stop()
+            signal.check()
             hooks.check()
             count = _next_call(plan, hooks, step)
             several = plan.steps_per_call > 1

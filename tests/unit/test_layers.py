@@ -24,8 +24,10 @@ LAYERS = (
     ("networks", "microbatches"),
     ("encoders", "heads", "augment"),
     ("losses",),
+    ("devices",),
+    ("processes",),
     ("signals",),
-    ("startup", "devices"),
+    ("startup",),
     ("errors",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,0 +1,119 @@
+"""Runs of two processes over loopback: the numbers of one, and faults in either."""
+
+import socket
+
+import pytest
+from tiny import ROOT, launch, recipe
+from tiny_runs import lines, losses, results, without_clock
+
+from simclr_jax import checkpoint
+
+HEARTBEAT = 10
+STOPPED = "stopped: by a signal; run the same command again to continue"
+DIED = "has died; start the same command again on all machines"
+
+
+def together(*flags, stop_in=0, devices=1, processes=2):
+    """`launch.py` once for each process; `(exit code, stdout, stderr)` of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        launch(
+            *flags,
+            f"--coordinator=127.0.0.1:{port}",
+            f"--processes={processes}",
+            f"--process={process}",
+            f"--heartbeat={HEARTBEAT}",
+            wait=False,
+            JAX_NUM_CPU_DEVICES=str(devices),
+            STOP_IN=str(stop_in),
+        )
+        for process in range(processes)
+    ]
+    ended = []
+    for run in started:
+        out, err = run.communicate()
+        ended.append((run.returncode, out, err))
+    return ended
+
+
+def codes(ended):
+    return [code for code, *_ in ended]
+
+
+def said(ended):
+    """What all processes said, but for jax's own lines."""
+    text = "".join(err for *_, err in ended)
+    return [x for x in text.splitlines() if x.startswith(("error:", "stopped:"))]
+
+
+def test_two_processes_with_two_devices_each_give_what_one_gives(whole, npz, tmp_path):
+    """Images are streamed, so each process decodes its own; all stages and the page."""
+    workdir = tmp_path / "run"
+    flags = [*recipe(npz), f"--workdir={workdir}", "--config.devices=0"]
+    ended = together(*flags, "--config.data.streaming=True", devices=2)
+    assert codes(ended) == [0, 0], ended
+    (_, table, progress), (_, *silent) = ended
+    assert "linear probe" in table
+    assert "step 20/20" in progress
+    assert not [text for text in silent if "step" in text or "top-1" in text]
+    found, alone = results(workdir), results(whole.workdir)
+    assert (found["devices"], found["processes"]) == (4, 2)
+    assert losses(workdir) == pytest.approx(losses(whole.workdir), rel=1e-5)
+    for stage in ("knn", "probe", "finetune", "supervised"):
+        ours, theirs = (without_clock(record[stage]) for record in (found, alone))
+        assert ours == theirs, stage
+    # One line for each step, from one process.
+    key = [(x["stage"], x["variant"], x["step"], "loss" in x) for x in lines(workdir)]
+    assert len(key) == len(set(key)) == len(lines(whole.workdir))
+    page = (workdir / "report.html").read_text()
+    assert "Nearest neighbours" in page
+    assert "Map of the test images" in page
+
+
+def test_a_stopped_and_a_killed_run_go_on_in_one_process(whole, npz, tmp_path):
+    workdir = tmp_path / "run"
+
+    def flags(point, *more):
+        return [
+            f"--config={ROOT}/tests/stopping_recipe.py:record/pretrain/{point}",
+            f"--config.data.path={npz}",
+            f"--workdir={workdir}",
+            *("--config.devices=0", "--config.stages=pretrain", *more),
+        ]
+
+    # A signal to one process: both stop at the same step, and save it.
+    ended = together(*flags("4/SIGTERM"), stop_in=1)
+    assert codes(ended) == [75, 75], ended
+    assert said(ended) == [STOPPED]
+    assert 4 < checkpoint.steps(workdir / "checkpoints")[-1] < 8
+
+    # Killed: the other one ends by itself, and says what to do.
+    ended = together(*flags("10/SIGKILL"), stop_in=1)
+    assert codes(ended) == [134, -9], ended
+    (line,) = said(ended)
+    assert DIED in line
+    first, second = codes(together(*flags("12/SIGKILL"), stop_in=0))
+    assert first == -9
+    assert second in (134, -6)  # jax may abort it before it can say anything
+
+    # An error of one process ends both, with its exit code and one message.
+    ended = together(*flags("14/DataError"), stop_in=1)
+    assert codes(ended) == [2, 2], ended
+    assert said(ended) == ["error: process 1: config.data.path: x.jpg is damaged"]
+
+    done = launch(*flags("99/SIGTERM", "--config.devices=1"))
+    assert done.returncode == 0, done.stderr
+    assert losses(workdir) == pytest.approx(losses(whole.workdir), rel=1e-5)
+
+
+def test_a_wrong_request_is_refused_in_one_line_by_process_0(npz, tmp_path):
+    flags = [*recipe(npz), f"--workdir={tmp_path / 'run'}", "--config.batch_size=0"]
+    ended = together(*flags)  # before the processes look for each other
+    assert codes(ended) == [2, 2]
+    (_, _, first), (_, out, err) = ended
+    (line,) = first.splitlines()
+    assert line.startswith("error: config.batch_size: ")
+    assert (out, err) == ("", "")
+    assert not (tmp_path / "run").exists()
