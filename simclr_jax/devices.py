@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _AXIS = "data"
@@ -119,6 +120,16 @@ def on_mesh(function: Callable) -> Callable:
             return function(*args)
 
     return traced
+
+
+def my_rows(batch_size: int) -> slice | None:
+    """The rows of a global batch that this process holds; None: all."""
+    return None
+
+
+def join(rows: dict[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+    """The global batch, of which this process has given its rows."""
+    return {name: jax.numpy.asarray(array) for name, array in rows.items()}
 
 
 def put(tree: Any, shardings: Any) -> Any:
