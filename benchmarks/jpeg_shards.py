@@ -44,7 +44,14 @@ def make(count: int) -> list[bytes]:
     return [jpeg(rng, SHAPES[k % len(SHAPES)]) for k in range(count)]
 
 
-def write(folder: Path, files: list[bytes], *, shards: int, kind: str) -> None:
+def write(
+    folder: Path,
+    files: list[bytes],
+    *,
+    shards: int,
+    kind: str,
+    side: int | None = None,
+) -> None:
     """Writes the split `train` of the TFDS data set NAME, as tfrecord or array_record.
 
     Args:
@@ -52,11 +59,12 @@ def write(folder: Path, files: list[bytes], *, shards: int, kind: str) -> None:
       files: JPEGs; number k gets the label k % CLASSES.
       shards: files that hold them.
       kind: TFDS's file format.
+      side: that of all images, if they are squares of one size.
     """
     data.tensorflow()  # before tfds imports it
     import tensorflow_datasets as tfds
 
-    image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+    image = tfds.features.Image(shape=(side, side, 3), encoding_format="jpeg")
     label = tfds.features.ClassLabel(num_classes=CLASSES)
     examples = (
         (k, {"image": io.BytesIO(file), "label": k % CLASSES})
