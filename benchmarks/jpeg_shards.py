@@ -17,7 +17,7 @@ NAME, CLASSES = "photographs", 1000
 SHAPES = ((375, 500), (375, 500), (333, 500), (500, 375), (375, 500), (500, 500))
 
 
-def jpeg(rng: np.random.Generator, shape: tuple[int, int], quality: int = 90) -> bytes:
+def jpeg(rng: np.random.Generator, shape: tuple[int, int], quality: int = 87) -> bytes:
     """A made-up photograph of `shape` (height, width): strong light, weak colours."""
     light = _noise(rng, shape)
     red, blue = (light + 0.3 * _noise(rng, shape) for _ in range(2))

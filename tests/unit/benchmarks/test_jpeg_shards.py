@@ -19,7 +19,7 @@ def test_they_are_as_large_as_imagenets(files):
     """Mean size 110 kB, about 500 x 375 pixels; each file is another picture."""
     sizes = [Image.open(io.BytesIO(file)).size for file in files]
     assert [size[::-1] for size in sizes] == list(jpeg_shards.SHAPES)
-    assert 100e3 < np.mean([len(file) for file in files]) < 125e3
+    assert 105e3 < np.mean([len(file) for file in files]) < 115e3
     assert len(set(files)) == len(files)
 
 
