@@ -14,6 +14,7 @@ from simclr_jax import data
 
 SHARDS = 3
 SIZE = 32  # TFDS knows it of "cifar10"
+TRAIN, TEST = 40, 13  # images of the set that tests of all forms share
 FORMATS = ("tfrecord", "array_record")
 
 

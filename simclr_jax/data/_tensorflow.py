@@ -45,7 +45,15 @@ def resized(images: Any, size: int) -> Any:
     tf = tensorflow()
     sides = tf.cast(tf.shape(images)[-3:-1], tf.float32)
     scaled = tf.cast(tf.round(sides * size / tf.reduce_min(sides)), tf.int32)
-    images = tf.image.resize(images, scaled, method="bilinear", antialias=True)
-    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    images = images[..., top : top + size, left : left + size, :]
-    return tf.cast(tf.round(images), tf.uint8)
+    corner = (scaled - size) // 2
+    one = len(images.shape) == 3
+    # What tf.image.resize calls; but that also computes the pixels outside the square.
+    square = tf.raw_ops.ScaleAndTranslate(
+        images=images[None] if one else images,
+        size=[size, size],
+        scale=tf.cast(scaled, tf.float32) / sides,
+        translation=-tf.cast(corner, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return tf.cast(tf.round(square[0] if one else square), tf.uint8)

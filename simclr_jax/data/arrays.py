@@ -57,13 +57,14 @@ class ArrayReader:
         shuffle: tuple[int, ...] | None = None,
         start: int = 0,
         stop: int | None = None,
+        rows: slice | None = None,
     ) -> Iterator[Batch]:
         """One pass; see reader.Reader."""
         order = np.arange(self.num_examples) if keep is None else keep
         order = order if shuffle is None else permuted(order, shuffle)
         order = order[start:stop].astype(np.int32)
         for first in range(0, len(order), batch_size):
-            index = order[first : first + batch_size]
+            index = order[first : first + batch_size][rows or slice(batch_size)]
             yield {
                 "image": self.images[index],
                 "label": self.labels[index],

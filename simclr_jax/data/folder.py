@@ -8,6 +8,7 @@ Pillow decodes what cameras and phones write; tf.data runs it in parallel.
 """
 
 import functools
+import math
 import os
 import warnings
 import zlib
@@ -20,6 +21,7 @@ import numpy as np
 from simclr_jax.data._tensorflow import tensorflow
 from simclr_jax.data.order import permuted
 from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
+from simclr_jax.data.rows import completed, in_rows
 from simclr_jax.errors import DataError, one_line
 
 NAME = "folder"
@@ -166,20 +168,24 @@ class FolderReader:
         shuffle: tuple[int, ...] | None = None,
         start: int = 0,
         stop: int | None = None,
+        rows: slice | None = None,
     ) -> Iterator[Batch]:
         """One pass; see reader.Reader."""
         tf = self._tf
         order = np.arange(self.num_examples) if keep is None else keep
         order = order if shuffle is None else permuted(order, shuffle)
-        dataset = tf.data.Dataset.from_tensor_slices(order[start:stop].astype(np.int64))
+        order = order[start:stop].astype(np.int64)
+        rows = rows or slice(0, batch_size)
+        dataset = tf.data.Dataset.from_tensor_slices(in_rows(order, batch_size, rows))
         dataset = dataset.map(
             self._example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        dataset = dataset.batch(batch_size).prefetch(2)
+        dataset = dataset.batch(rows.stop - rows.start).prefetch(2)
         # Looked up now: an iterator dropped at exit outlives TensorFlow's modules.
         failed = tf.errors.OpError
+        count = math.ceil(len(order) / batch_size)
         try:
-            yield from dataset.as_numpy_iterator()
+            yield from completed(dataset.as_numpy_iterator(), count, self.image_shape)
         except failed as error:
             raise self._damage or error from error
 

@@ -58,6 +58,7 @@ class Reader(Protocol):
         shuffle: tuple[int, ...] | None = None,
         start: int = 0,
         stop: int | None = None,
+        rows: slice | None = None,
     ) -> Iterator[Batch]:
         """Reads the split once, in numpy batches; the last one may be smaller.
 
@@ -67,6 +68,9 @@ class Reader(Protocol):
           shuffle: seed of the order; None reads in stored order.
           start: examples of that order to skip, without decoding them.
           stop: position in that order to stop at; None reads to the end.
+          rows: slice(first, last): of each batch only these rows are decoded and given.
+            The last batch may have fewer of them, or none; it is given all the same.
+            None gives all rows.
         """
         ...
 

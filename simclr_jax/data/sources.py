@@ -10,118 +10,16 @@ import functools
 import math
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from simclr_jax import devices
-from simclr_jax.data.order import check_batch_size, endless, permuted, slices
 from simclr_jax.data.reader import Batch, Reader
+from simclr_jax.data.resident import Resident, Source, filled, take
 
-_LOAD_BATCH = 1024  # images decoded at a time while filling a Resident
+__all__ = ["Resident", "Source", "Stream", "make_source", "take"]
 
-
-class Source:
-    """Batches of one split (or of a subset of one); see Resident and Stream.
-
-    Attributes:
-      num_examples: N.
-      num_classes: number of classes, 0 for a data set without labels.
-      class_names: one name per class.
-      image_shape: (H, W, C) of every image.
-      labels: int32 [N] in stored order, -1 where unlabelled.
-    """
-
-    num_examples: int
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    labels: np.ndarray
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    def batches(
-        self, batch_size: int, *, seed: tuple[int, ...], start: int = 0
-    ) -> Iterator[Batch]:
-        """Endless training batches; `take` turns one into images and labels.
-
-        An epoch is N // batch_size full batches of one permutation, drawn from
-        (*seed, epoch). It drops the remainder, which differs from epoch to epoch.
-
-        Args:
-          batch_size: B, at most N.
-          seed: non-negative integers.
-          start: global step to begin at, as an iterator from step 0 would go on.
-
-        Raises:
-          DataError: batch_size is not in 1..N.
-        """
-        check_batch_size(batch_size, self.num_examples, "training images")
-        return endless(
-            lambda epoch, first: self._epoch(batch_size, (*seed, epoch), first),
-            start,
-            self.num_examples // batch_size,
-        )
-
-    def _epoch(
-        self, batch_size: int, seed: tuple[int, ...], first: int
-    ) -> Iterator[Batch]:
-        """The full batches of one epoch from batch number `first` on."""
-        raise NotImplementedError
-
-    def ordered(self, batch_size: int) -> Iterator[Batch]:
-        """Once through in stored order, for evaluation.
-
-        Every batch has batch_size rows, so that a step compiles once. Example 0 fills
-        up the last batch; "mask" bool [B] is False for those rows.
-        """
-        raise NotImplementedError
-
-    def subset(self, indices: np.ndarray) -> "Source":
-        """The examples at these positions of this source, in this order."""
-        raise NotImplementedError
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Resident(Source):
-    """Images decoded once and kept on every device of the run.
-
-    A batch is {"index": int32 [B], "dataset": {"image": uint8 [M, H, W, C], "label":
-    int32 [M]}}. A subset shares its parent's arrays (then M > N), and its "index" holds
-    positions in those arrays.
-    """
-
-    dataset: dict[str, jax.Array]
-    positions: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.positions)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        height, width, channels = self.dataset["image"].shape[1:]
-        return height, width, channels
-
-    def _epoch(
-        self, batch_size: int, seed: tuple[int, ...], first: int
-    ) -> Iterator[Batch]:
-        order = permuted(self.positions, seed)
-        for index in slices(order, batch_size, first):
-            yield {"index": index, "dataset": self.dataset}
-
-    def ordered(self, batch_size: int) -> Iterator[Batch]:
-        for first in range(0, self.num_examples, batch_size):
-            rows = {"index": self.positions[first : first + batch_size]}
-            rows = _filled(rows, {"index": self.positions[:1]}, batch_size)
-            yield {**rows, "dataset": self.dataset}
-
-    def subset(self, indices: np.ndarray) -> "Resident":
-        return dataclasses.replace(
-            self, positions=self.positions[indices], labels=self.labels[indices]
-        )
+# Images decoded at a time while filling a Resident, and by `images`.
+_LOAD_BATCH, _READ_BATCH = 1024, 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +29,9 @@ class Stream(Source):
     A batch is {"image": uint8 [B, H, W, C], "label": int32 [B], "index": int32 [B]},
     where "index" is the position in the stored split, also for a subset. At first use
     `labels` reads the whole split once, without decoding images.
+
+    If several processes train, each decodes the rows of its own devices alone. The
+    order is that of one process, and the arrays are jax's, of the whole batch.
     """
 
     reader: Reader
@@ -157,25 +58,53 @@ class Stream(Source):
     def _epoch(
         self, batch_size: int, seed: tuple[int, ...], first: int
     ) -> Iterator[Batch]:
-        return self.reader.read(
+        rows = devices.my_rows(batch_size)
+        batches = self.reader.read(
             batch_size,
             keep=self.keep,
             shuffle=seed,
             start=first * batch_size,
             stop=self.num_examples // batch_size * batch_size,
+            rows=rows,
         )
+        if rows is None:
+            return batches
+        return (devices.join(batch, batch_size) for batch in batches)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
+        rows = devices.my_rows(batch_size)
+        left = self.num_examples
         filler: Batch = {}
-        for batch in self.reader.read(batch_size, keep=self.keep):
-            filler = filler or {name: rows[:1] for name, rows in batch.items()}
-            yield _filled(batch, filler, batch_size)
+        for batch in self.reader.read(batch_size, keep=self.keep, rows=rows):
+            mask = np.arange(batch_size) < left
+            left -= batch_size
+            if rows is None:
+                filler = filler or {name: array[:1] for name, array in batch.items()}
+                yield {**filled(batch, filler, batch_size), "mask": mask}
+            else:
+                # Of the last batch this process may have no image to copy.
+                blank = {
+                    name: np.zeros_like(array, shape=(1, *array.shape[1:]))
+                    for name, array in batch.items()
+                }
+                whole = filled(batch, blank, rows.stop - rows.start)
+                yield {**devices.join(whole, batch_size), "mask": mask}
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        batches = self.reader.read(_READ_BATCH, keep=self._positions(indices))
+        return np.concatenate([batch["image"] for batch in batches])
 
     def subset(self, indices: np.ndarray) -> Source:
-        positions = np.arange(self.num_examples) if self.keep is None else self.keep
         return make_source(
-            self.reader, keep=positions[indices], device_limit_gb=self.device_limit_gb
+            self.reader,
+            keep=self._positions(indices),
+            device_limit_gb=self.device_limit_gb,
         )
+
+    def _positions(self, indices: np.ndarray) -> np.ndarray:
+        """Where examples of this source lie in the reader's split."""
+        kept = np.arange(self.num_examples) if self.keep is None else self.keep
+        return kept[indices]
 
 
 def make_source(
@@ -223,28 +152,3 @@ def _resident(reader: Reader, keep: np.ndarray | None) -> Resident:
         labels=labels,
         class_names=reader.class_names,
     )
-
-
-def _filled(rows: Batch, filler: Batch, batch_size: int) -> Batch:
-    """Fills rows up to batch_size; adds the mask, which is True for the real ones."""
-    count = len(rows["index"])
-    if count < batch_size:
-        rows = {
-            name: np.concatenate([array, *[filler[name]] * (batch_size - count)])
-            for name, array in rows.items()
-        }
-    return {**rows, "mask": np.arange(batch_size) < count}
-
-
-def take(batch: Batch) -> Batch:
-    """Images and labels of a Resident's or Stream's batch; call it in the jitted step.
-
-    Returns:
-      {"image": uint8 [B, H, W, C], "label": int32 [B], "index": int32 [B]}, with "mask"
-      bool [B] if the batch had one. A Stream's batch comes back as it is.
-    """
-    if "dataset" not in batch:
-        return batch
-    index = batch["index"]
-    rows = {name: array[index] for name, array in batch["dataset"].items()}
-    return rows | {name: batch[name] for name in ("index", "mask") if name in batch}

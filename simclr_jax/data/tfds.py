@@ -5,6 +5,7 @@ images in use are decoded.
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from simclr_jax.data._tensorflow import resized, tensorflow
 from simclr_jax.data.order import permuted
 from simclr_jax.data.reader import Batch, Info, limited, no_split, stored_shape
+from simclr_jax.data.rows import completed, in_rows
 from simclr_jax.errors import DataError, one_line
 
 _SHARDS_AT_ONCE = 16  # files mixed by a shuffled pass, as TFDS does
@@ -112,15 +114,25 @@ class TfdsReader:
         shuffle: tuple[int, ...] | None = None,
         start: int = 0,
         stop: int | None = None,
+        rows: slice | None = None,
     ) -> Iterator[Batch]:
-        """One pass; see reader.Reader."""
+        """One pass; see reader.Reader.
+
+        Of tfrecord files all records are read, whatever the rows: these have a place in
+        the batch only once all are shuffled. Only the rows are decoded.
+        """
         tf = self._tf
         if stop is None:
             stop = self.num_examples if keep is None else len(keep)
-        decoded = self._encoded(keep, shuffle, start, stop).map(
+        rows = rows or slice(0, batch_size)
+        encoded = self._encoded(keep, shuffle, start, stop, batch_size, rows)
+        decoded = encoded.map(
             self._decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return self._checked(decoded.batch(batch_size).prefetch(2), stop - start)
+        batches = decoded.batch(rows.stop - rows.start).prefetch(2)
+        expected = len(in_rows(np.arange(start, stop), batch_size, rows))
+        count = math.ceil((stop - start) / batch_size)
+        return completed(self._checked(batches, expected), count, self.image_shape)
 
     def _encoded(
         self,
@@ -128,14 +140,23 @@ class TfdsReader:
         shuffle: tuple[int, ...] | None,
         start: int,
         stop: int,
+        batch_size: int = 1,
+        rows: slice = slice(0, 1),
     ) -> Any:
         """tf.data of (position int64, serialized example), not yet decoded."""
-        if self._records is None:
-            dataset = self._from_files(keep, shuffle)
-            return dataset.skip(start).take(stop - start)
-        order = np.arange(self.num_examples) if keep is None else keep
-        order = order if shuffle is None else permuted(order, shuffle)
-        return self._by_position(order[start:stop])
+        if self._records is not None:
+            order = np.arange(self.num_examples) if keep is None else keep
+            order = order if shuffle is None else permuted(order, shuffle)
+            return self._by_position(in_rows(order[start:stop], batch_size, rows))
+        dataset = self._from_files(keep, shuffle).skip(start).take(stop - start)
+        if rows.stop - rows.start == batch_size:
+            return dataset
+
+        def mine(number: Any, _: Any) -> Any:
+            row = number % batch_size
+            return (row >= rows.start) & (row < rows.stop)
+
+        return dataset.enumerate().filter(mine).map(lambda _, example: example)
 
     def _from_files(
         self, keep: np.ndarray | None, shuffle: tuple[int, ...] | None

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simclr_jax import augment, data, devices, processes
+from simclr_jax import augment, data, processes
 from simclr_jax.config.stages import stream
 from simclr_jax.evaluation import nearest
 from simclr_jax.experiment.experiment import Experiment
@@ -21,7 +21,6 @@ from simclr_jax.experiment.experiment import Experiment
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2
 _FEWEST_MAPPED = 10  # t-SNE has nothing to arrange with fewer
-_READ_BATCH = 256  # images decoded at a time
 
 
 class Gallery(NamedTuple):
@@ -136,15 +135,7 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
 
 def images(source: data.Source, positions: np.ndarray) -> np.ndarray:
     """A split's images at `positions` [N], in that order: uint8 [N, H, W, C]."""
-
-    def pixels(increasing: np.ndarray) -> np.ndarray:
-        subset = source.subset(increasing)
-        batches = subset.ordered(min(_READ_BATCH, subset.num_examples))
-        return np.concatenate(
-            [devices.fetch(data.take(x)["image"])[x["mask"]] for x in batches]
-        )
-
-    return _in_order(pixels, positions)
+    return _in_order(source.images, positions)
 
 
 def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -55,6 +55,21 @@ def test_resizing_averages_and_rounds():
     np.testing.assert_array_equal(small[:, 1:7], np.full((8, 6, 1), 51))
 
 
+@pytest.mark.parametrize("shape", [(37, 50), (50, 37), (33, 33), (10, 25), (91, 40)])
+def test_the_square_is_cut_from_what_tf_image_resizes(shape):
+    """Only the square is computed: the same pixels, but for float32's last bit."""
+    tf = data.tensorflow()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), np.uint8)
+    height, width = (round(32 * side / min(shape)) for side in shape)
+    whole = tf.image.resize(pixels, (height, width), method="bilinear", antialias=True)
+    top, left = (height - 32) // 2, (width - 32) // 2
+    expected = whole.numpy()[:, top : top + 32, left : left + 32]
+    found = resized(pixels, 32).numpy()
+    assert np.abs(found - expected).max() < 0.501  # rounded to a whole number
+    for one, image in zip(found, pixels, strict=True):
+        np.testing.assert_array_equal(one, resized(image, 32).numpy())
+
+
 def test_unlabelled_examples_have_label_minus_one(tmp_path):
     splits = {"train": range(4), "unlabelled": range(4, 8)}
     folder = write_tfds(

@@ -60,25 +60,12 @@ def test_the_gallery_is_computed_once_for_each_step(
 class Streamed:
     """Ten images of one pixel, their value their position; read forwards only."""
 
-    def __init__(self, positions):
-        self.positions = positions
-        self.num_examples = len(positions)
-
-    def subset(self, positions):
+    def images(self, positions):
         assert (np.diff(positions) > 0).all()
-        return Streamed(self.positions[positions])
-
-    def ordered(self, batch_size):
-        for first in range(0, self.num_examples, batch_size):
-            rows = self.positions[first : first + batch_size]
-            mask = np.arange(batch_size) < len(rows)
-            rows = np.resize(rows, batch_size)
-            yield {"image": rows[:, None, None, None].astype(np.uint8), "mask": mask}
+        return positions[:, None, None, None].astype(np.uint8)
 
 
-@pytest.mark.parametrize("batch", [256, 2])
-def test_images_come_in_the_order_asked_for(monkeypatch, batch):
-    monkeypatch.setattr(gallery, "_READ_BATCH", batch)
-    pixels = gallery.images(Streamed(np.arange(10)), np.array([8, 2, 2, 9, 0]))
+def test_images_come_in_the_order_asked_for():
+    pixels = gallery.images(Streamed(), np.array([8, 2, 2, 9, 0]))
     assert pixels.shape == (5, 1, 1, 1)
     assert pixels.ravel().tolist() == [8, 2, 2, 9, 0]
