@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simclr_jax import devices
 from simclr_jax.checkpoint import store
 from simclr_jax.errors import StoppedError
 
@@ -101,7 +102,7 @@ class BackgroundSaver:
     def _write(self, handed_over: list, meta: dict[str, Any]) -> None:
         try:
             # Emptied, so that the copies leave the device before the slow part.
-            step, items = jax.device_get(handed_over.pop())
+            step, items = devices.fetch(handed_over.pop())
             store.save(self._directory, int(step), items, meta, keep=self._keep)
         except BaseException as error:
             self._error = error
