@@ -1,10 +1,10 @@
 """The devices of a run, and where its arrays lie on them.
 
 There is one mesh with one axis, "data". A batch lies on it by rows. Everything else
-(parameters, optimizer state, a resident data set) lies whole on every device. XLA then
-splits the work and adds the collectives, so that plain `jax.jit` is all that the
-callers need. With one device there is no mesh, nothing is placed, and jax's default
-device is used.
+(parameters, optimizer state, a resident data set) lies whole on every device, or, if it
+is `spread`, each device has a part of every large array. XLA then splits the work and
+adds the collectives, so that plain `jax.jit` is all that the callers need. With one
+device there is no mesh, nothing is placed, and jax's default device is used.
 
 With several processes the mesh has the devices of all of them. Each process puts onto
 its own what lies there; no array is sent. Only an array that lies whole can be read.
@@ -22,6 +22,8 @@ from simclr_jax import processes
 _AXIS = "data"
 # Parts of a batch that have no row for each image. Whoever makes them places them once.
 _SHARED = ("dataset", "teacher")
+# `spread` splits arrays of more bytes. Smaller ones cost more to send than to keep.
+SPREAD_ABOVE = 2**20
 
 _mesh: Mesh | None = None  # None: one device
 
@@ -75,6 +77,31 @@ def rows(axis: int = 0) -> NamedSharding | None:
 def whole() -> NamedSharding | None:
     """The sharding of what lies whole on every device; None with one device."""
     return NamedSharding(_mesh, PartitionSpec()) if _mesh else None
+
+
+def spread(abstract: Any, fsdp: bool) -> Any:
+    """Where the arrays of a network, or of a training's state, lie.
+
+    With `fsdp` an array of over 1 MiB is split along its largest axis among those that
+    the devices divide (the last of equal ones). All others lie whole on every device.
+
+    Args:
+      abstract: a tree of arrays, or of their shapes and dtypes.
+      fsdp: `config.fsdp`; False: everything lies whole.
+
+    Returns:
+      The tree of their shardings; None with one device.
+    """
+    if _mesh is None:
+        return None
+    return jax.tree.map(lambda x: _part(x) if fsdp else whole(), abstract)
+
+
+def _part(x: Any) -> NamedSharding | None:
+    axes = [axis for axis, size in enumerate(x.shape) if divides(size)]
+    if x.size * x.dtype.itemsize <= SPREAD_ABOVE or not axes:
+        return whole()
+    return rows(max(axes, key=lambda axis: (x.shape[axis], axis)))
 
 
 def divides(size: int) -> bool:
@@ -145,8 +172,10 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def _put(array: Any, sharding: NamedSharding) -> jax.Array:
-    if isinstance(array, jax.Array) and array.sharding == sharding:
-        return array
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        if array.sharding.is_equivalent_to(sharding, array.ndim):
+            return array
+        return jax.jit(lambda x: x, out_shardings=sharding)(array)
     # jax.device_put would gather the array from all processes, to compare it.
     array = np.asarray(array)
     return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
@@ -179,27 +208,44 @@ def join(part: dict[str, np.ndarray], size: int) -> dict[str, jax.Array]:
 
 
 def fetch(tree: Any) -> Any:
-    """The arrays of a tree in host memory, also those of which each process has a part.
+    """A tree with its jax arrays as NumPy arrays.
 
-    With several processes all must call it.
+    The host joins the parts of an array that is spread, so that no device has to hold
+    all of it. With several processes all must call it; see `joined`.
     """
-    return jax.tree.map(_fetch, tree)
+    return jax.device_get(joined(tree))
 
 
-def _fetch(array: Any) -> np.ndarray:
-    if isinstance(array, jax.Array) and not (
-        array.is_fully_addressable or array.is_fully_replicated
-    ):
+def joined(tree: Any) -> Any:
+    """A tree whose arrays this process can read alone.
+
+    An array of which other processes have parts becomes a NumPy array. The devices join
+    one at a time, and all processes must call this.
+    """
+
+    def join(array: Any) -> Any:
+        here = not isinstance(array, jax.Array) or array.is_fully_addressable
+        if here or array.is_fully_replicated:
+            return array
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    return np.asarray(array)
+
+    return jax.tree.map(join, tree)
 
 
-def laid_out(abstract: Any, sharding: NamedSharding | None) -> Any:
-    """A tree of shapes and dtypes whose leaves also say where they belong."""
+def laid_out(abstract: Any, shardings: Any) -> Any:
+    """A tree of shapes and dtypes whose leaves also say where they belong.
+
+    Args:
+      shardings: one sharding, or a tree of them; None: nowhere in particular.
+    """
+    if shardings is None or isinstance(shardings, NamedSharding):
+        shardings = jax.tree.map(lambda _: shardings, abstract)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract,
+        shardings,
     )
 
 

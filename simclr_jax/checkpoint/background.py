@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simclr_jax import processes
+from simclr_jax import devices, processes
 from simclr_jax.checkpoint import store
 from simclr_jax.errors import StoppedError
 
@@ -63,9 +63,12 @@ class BackgroundSaver:
           OSError, TypeError, ValueError: the save before this one failed.
         """
         self.wait()
-        handed_over = [_copies((step, items))]  # a list, for the thread to empty
+        # Joined here: the processes must do so in the same order as they take steps.
+        copies = _copies(devices.joined((step, items)))
         if not processes.first():
             return
+        handed_over = [copies]  # a list, for the thread to empty
+        del copies
         self._thread = threading.Thread(
             target=self._write, args=(handed_over, meta), name="checkpoint"
         )

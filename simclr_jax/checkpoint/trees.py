@@ -50,7 +50,7 @@ def fetch(item: str, tree: Any) -> dict[str, np.ndarray]:
         dtype = _dtype(leaf)
         if not isinstance(dtype, np.dtype) or dtype.kind in "OSUMm" or dtype.names:
             raise TypeError(f"{item}/{name} is not an array of numbers: {dtype}")
-    arrays = {name: np.asarray(leaf) for name, leaf in jax.device_get(named).items()}
+    arrays = {name: np.asarray(leaf) for name, leaf in devices.fetch(named).items()}
     return {  # in the byte order that Orbax will return
         name: array.astype(array.dtype.newbyteorder("="), copy=False)
         for name, array in arrays.items()

@@ -91,9 +91,9 @@ def get_config() -> Any:
     # Of the encoder: float32 | bfloat16 | float16 (with a dynamic loss scale).
     # Parameters, BatchNorm statistics, head and loss stay float32.
     config.precision = "float32"
-    # A GPU run gives the same bits each time, and may be slower. A CPU run does anyway.
-    config.deterministic = False
+    config.deterministic = False  # the same bits each time on a GPU too; may be slower
     config.devices = 0  # the first n devices share every batch; 0: all devices
+    config.fsdp = False  # split the state's large arrays, if there are several devices
     config.remat = False  # recompute residual blocks in the backward pass: saves memory
     config.log_every = 50  # steps between two lines of metrics.jsonl
     # Warn if embedding_std (1: spread over the sphere, 0: one point) falls below this.

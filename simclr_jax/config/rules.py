@@ -147,6 +147,7 @@ RULES: dict[str, Rule] = {
     "precision": one_of(PRECISIONS),
     "deterministic": _flag,
     "devices": integer(0),
+    "fsdp": _flag,
     "log_every": integer(1),
     "eval_batch_size": integer(1),
     "warn_below_std": number(0),

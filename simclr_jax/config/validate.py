@@ -23,14 +23,15 @@ from simclr_jax.config.fields import (
 from simclr_jax.config.rules import RULES
 from simclr_jax.errors import RequestError
 
-# What two runs on one workdir may change: how long, how often, on how many devices,
-# where the same data are, what is shown. A change of any other field makes it another
-# experiment.
+# What two runs on one workdir may change: how long, how often, on how many devices and
+# how the state lies on them, where the same data are, what is shown. A change of any
+# other field makes it another experiment.
 _FREE = (
     "max_steps",
     "stages",
     "log_every",
     "devices",
+    "fsdp",
     "eval_batch_size",
     "warn_below_std",
     "checkpoint.",

@@ -1,8 +1,10 @@
 """Builds what a config describes: networks, method, augmentation, optimizer, plan.
 
-These functions read the config only, neither the workdir nor the images.
+These functions read the config only, neither the workdir nor the images. `placed` and
+`made` put networks where the config wants them.
 """
 
+from collections.abc import Callable
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -11,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simclr_jax import augment, data, methods
+from simclr_jax import augment, data, devices, methods
 from simclr_jax.config.fields import Config, method_options
 from simclr_jax.config.stages import stream
 from simclr_jax.encoders import ResNet
@@ -107,6 +109,17 @@ def optimizer(
     if config.precision == "float16" and not stage.startswith("probe"):
         tx = loss_scale.dynamic(tx)
     return tx, schedule
+
+
+def placed(config: Config, network: Any) -> Any:
+    """A network's arrays on the devices: whole, or with `config.fsdp` spread."""
+    return devices.put(network, devices.spread(network, config.fsdp))
+
+
+def made(config: Config, init: Callable[[], Any]) -> Any:
+    """`placed(init())`, made in place: no device ever holds more than its part."""
+    shardings = devices.spread(jax.eval_shape(init), config.fsdp)
+    return jax.jit(init, out_shardings=shardings)()
 
 
 def _section(config: Config, stage: str) -> Config:

@@ -95,7 +95,7 @@ class Experiment:
 
     @cached_property
     def random_init(self) -> tuple[Any, Any]:
-        return jax.jit(self.init, out_shardings=devices.whole())()
+        return build.made(self.config, self.init)
 
     @cached_property
     def untrained(self) -> tuple[Any, Any]:
@@ -107,7 +107,9 @@ class Experiment:
         network = Network(self.encoder, self.projector)
         size, source = self.config.augment.size, self.images.train
 
-        def train(batch_stats: Any, batch: data.Batch) -> Any:
+        # The parameters are an argument: as constants they would lie whole.
+        def train(batch_stats: Any, given: tuple[Any, data.Batch]) -> Any:
+            params, batch = given
             images = self.test_view(data.take(batch)["image"], size)
             return network.train(params, batch_stats, images)[1]
 
@@ -116,7 +118,10 @@ class Experiment:
             seed=self.order("probe"),
         )
         own = {name: model_state["batch_stats"][name] for name in _NETWORK}
-        few = map(devices.place, islice(batches, _CALIBRATION_BATCHES))
+        few = (
+            (params, devices.place(batch))
+            for batch in islice(batches, _CALIBRATION_BATCHES)
+        )
         stats = devices.put(evaluation.calibrate(train, own, few), devices.whole())
         batch_stats = model_state["batch_stats"] | stats
         return params, model_state | {"batch_stats": batch_stats}
@@ -130,15 +135,13 @@ class Experiment:
         """`(step, params, model_state)` of encoder and projector alone, from the
         newest checkpoint of this workdir or of `config.pretrained`."""
         step, *found = self._restored.online(jax.eval_shape(self.init))
-        params, model_state = devices.put(found, devices.whole())
-        return step, params, model_state
+        return step, *build.placed(self.config, tuple(found))
 
     @cached_property
     def target(self) -> tuple[int, Any, Any]:
         """Like `pretrained`, from the target network, its moving average."""
         step, *found = self._restored.target(jax.eval_shape(self.init))
-        params, model_state = devices.put(found, devices.whole())
-        return step, params, model_state
+        return step, *build.placed(self.config, tuple(found))
 
     # Checkpoints ------------------------------------------------------------
 
@@ -170,7 +173,7 @@ class Experiment:
 
         With `on_device` they stay on each device up to 2 GB; else they are NumPy.
         """
-        params, model_state = devices.put((params, model_state), devices.whole())
+        params, model_state = build.placed(self.config, (params, model_state))
 
         def embed(batch: dict) -> dict[str, jax.Array]:
             return self._embed(params, model_state, devices.place(batch))

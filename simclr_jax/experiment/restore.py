@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from simclr_jax import checkpoint
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES
@@ -91,7 +89,7 @@ def matching(abstract: Any, stored: Any, name: str, where: str = "") -> Any:
             f"{field}: {where} is {stored.shape} in the checkpoint, "
             f"{abstract.shape} in the recipe"
         )
-    return jnp.asarray(stored)
+    return stored
 
 
 def origin(

@@ -184,8 +184,8 @@ def _teacher(experiment: Experiment) -> Teacher:
         meta["from_layer"],
         meta["num_classes"],
     )
-    variables = jax.tree.map(jnp.asarray, (items["params"], items["model_state"]))
-    variables = devices.put(variables, devices.whole())
+    variables = items["params"], items["model_state"]
+    variables = build.placed(experiment.config, variables)
     return Teacher(network, variables, step, meta["source_step"])
 
 
@@ -200,7 +200,7 @@ def _random_init(experiment: Experiment, encoder: dict[str, Any]) -> tuple[Any, 
     def init() -> tuple[Any, Any]:
         return method.init(experiment.key("init"), experiment.blank(size))
 
-    return jax.jit(init, out_shardings=devices.whole())()
+    return build.made(experiment.config, init)
 
 
 def _batches(experiment: Experiment, teacher: Teacher) -> Callable[[int], Iterator]:

@@ -5,28 +5,18 @@ A stage describes its training in a `Training`; `fit` derives the rest from the 
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 
-from simclr_jax import checkpoint, data, devices
+from simclr_jax import checkpoint, devices
 from simclr_jax.config.stages import STAGES
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.stages import programs
 from simclr_jax.stages.measurement import Measurement, evaluation
-from simclr_jax.training import (
-    Hooks,
-    LossFn,
-    Plan,
-    TrainState,
-    init_state,
-    make_step,
-    make_steps,
-    run,
-)
+from simclr_jax.training import Hooks, LossFn, Plan, TrainState, run
 from simclr_jax.training.progress import Progress
 
 _ITEMS = ("params", "model_state", "opt_state")
@@ -87,7 +77,8 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     plan = plan._replace(steps_per_call=training.steps_per_call)
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
     directory = workdir.checkpoints(stage, variant)
-    state, seconds = _restore(directory, _start(training, tx))
+    origin = _origin(experiment, training, tx)
+    state, seconds = _restore(directory, origin)
     start = int(state.step)
     if start < plan.last_step:
         _warn_if_whole(section, plan.batch_size, devices.count())
@@ -108,16 +99,10 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
             return model_state
         return training.update(params, model_state, step / total)
 
-    keep = experiment.config.checkpoint.keep
+    keep, several = experiment.config.checkpoint.keep, plan.steps_per_call > 1
     with checkpoint.BackgroundSaver(directory, keep=keep) as saver:
         state = run(
-            _step(
-                training.loss_fn,
-                tx,
-                after,
-                several=plan.steps_per_call > 1,
-                whole=devices.whole(),
-            ),
+            programs.step(training.loss_fn, tx, after, origin.like, several=several),
             state,
             experiment.key(stage),
             _batches(training, start),
@@ -128,42 +113,10 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     return state, progress.seconds() if start < plan.last_step else seconds
 
 
-def _start(
-    training: Training, tx: optax.GradientTransformation
-) -> Callable[[], TrainState]:
-    """A function that makes the state at step 0."""
-    starter = _starter(training.init, tx, devices.whole())
-    return partial(starter, *training.init_args)
-
-
-@lru_cache(maxsize=4)
-def _starter(
-    init: Callable[..., Any], tx: Any, whole: Any
-) -> Callable[..., TrainState]:
-    # Copies, because the first step donates its state. Without them an output that is
-    # just an input would be the caller's own buffer.
-    @partial(jax.jit, out_shardings=whole)
-    def start_from(*args: Any) -> TrainState:
-        params, model_state = jax.tree.map(jnp.copy, init(*args))
-        return init_state(params, model_state, tx)
-
-    return start_from
-
-
-def _step(
-    loss_fn: LossFn, tx: Any, after: Callable | None, *, several: bool, whole: Any
-):
-    """The train step. `whole` is the sharding of its state: on every device."""
-    loss_fn = devices.on_mesh(loss_fn)
-    step = make_step(loss_fn, tx, after, prepare=data.take, out_shardings=whole)
-    if not several:
-        return step
-    place = partial(devices.place, axis=1)
-    return make_steps(step, shared=("dataset",), place=place, out_shardings=whole)
-
-
-# Keeps the compiled steps of trainings that are repeated (`fit_quietly`).
-_kept_step = lru_cache(maxsize=4)(_step)
+def _origin(experiment: Experiment, training: Training, tx: Any) -> programs.Origin:
+    # Trainings of several steps in a call have small states: a probe's.
+    fsdp = experiment.config.fsdp and training.steps_per_call == 1
+    return programs.origin(training.init, training.init_args, tx, fsdp=fsdp)
 
 
 def _batches(training: Training, start: int) -> Iterator:
@@ -230,13 +183,12 @@ def _hooks(
     )
 
 
-def _restore(directory: Path, initialise: Callable) -> tuple[TrainState, float]:
-    like = devices.laid_out(jax.eval_shape(initialise), devices.whole())
-    items = {name: getattr(like, name) for name in _ITEMS}
-    items["counters"] = {"step": like.step, "skipped": like.skipped}
+def _restore(directory: Path, origin: programs.Origin) -> tuple[TrainState, float]:
+    items = {name: getattr(origin.like, name) for name in _ITEMS}
+    items["counters"] = {"step": origin.like.step, "skipped": origin.like.skipped}
     restored = checkpoint.restore(directory, items)
     if restored is None:
-        return initialise(), 0.0
+        return origin.make(), 0.0
     _, found, meta = restored
     counters = found.pop("counters")
     return TrainState(**found, **counters), meta["seconds"]
@@ -250,6 +202,7 @@ def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)
+    origin = _origin(experiment, training, tx)
     _warn_if_whole(section, plan.batch_size, devices.count())
     hooks = Hooks(
         record=lambda step, **values: None,
@@ -258,14 +211,10 @@ def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
         schedule=lambda step: 0.0,
     )
     return run(
-        _kept_step(
-            training.loss_fn,
-            tx,
-            None,
-            several=training.steps_per_call > 1,
-            whole=devices.whole(),
+        programs.kept_step(
+            training.loss_fn, tx, origin.like, several=training.steps_per_call > 1
         ),
-        _start(training, tx)(),
+        origin.make(),
         experiment.key(training.stage),
         _batches(training, 0),
         plan._replace(

@@ -104,6 +104,12 @@ def check_method(experiment: Experiment) -> None:
 
 def pretrain(experiment: Experiment) -> dict[str, Any]:
     """Runs or continues pretraining; returns its entry in results.json."""
+    state, seconds = fit(experiment, training(experiment))
+    return _result(experiment, int(state.step), seconds)
+
+
+def training(experiment: Experiment) -> Training:
+    """The training that the recipe describes."""
     config, source = experiment.config, experiment.images.unlabelled
     method = experiment.method
     online = _trains_probe(experiment)
@@ -118,7 +124,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
             params = params | {"online_probe": head["params"]}
         return params, model_state
 
-    training = Training(
+    return Training(
         "pretrain",
         "",
         init=init,
@@ -132,8 +138,6 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
         measurements=_measurements(experiment),
         watch=collapse_watch(config.warn_below_std),
     )
-    state, seconds = fit(experiment, training)
-    return _result(experiment, int(state.step), seconds)
 
 
 def _measurements(experiment: Experiment) -> tuple[Measurement, ...]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import NamedSharding
 
 from simclr_jax.training import loss_scale, optimizers
 
@@ -59,6 +60,7 @@ def make_step(
     *,
     prepare: Callable[[Any], Any] | None = None,
     out_shardings: Any = None,
+    param_shardings: Any = None,
 ) -> Callable:
     """Builds the jitted train step.
 
@@ -70,6 +72,7 @@ def make_step(
         optimizer has updated params (an EMA target). `step` includes this one.
       prepare: applied to the batch inside the step, before loss_fn; see `data.take`.
       out_shardings: `jax.jit`'s. Without the old state's, the next call may compile.
+      param_shardings: of params, if some are spread: their gradients lie likewise.
 
     Returns:
       `step(state, key, batch) -> (state, metrics)`. `state` is donated: don't use it
@@ -77,18 +80,13 @@ def make_step(
       gave one), `grad_norm`, `skipped` and, for `loss_scale.dynamic`, `loss_scale`.
     """
 
-    def scaled_loss(params, model_state, key, batch, scale):
-        loss, (model_state, metrics) = loss_fn(params, model_state, key, batch)
-        return loss * scale, (loss, model_state, metrics)
-
     def step(state: TrainState, key: jax.Array, batch: Any):
         batch = prepare(batch) if prepare else batch
         key = jax.random.fold_in(key, state.step)
         scale = loss_scale.current(state.opt_state)
-        (_, (loss, model_state, metrics)), grads = jax.value_and_grad(
-            scaled_loss, has_aux=True
-        )(state.params, state.model_state, key, batch, scale)
-        grads = jax.tree.map(lambda g: _row_major(g / scale), grads)
+        found, grads = _gradients(loss_fn, state, key, batch, scale)
+        loss, model_state, metrics = found
+        grads = _row_major(grads, param_shardings)
         grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -156,7 +154,24 @@ def make_steps(
     return steps
 
 
-def _row_major(x: jax.Array) -> jax.Array:
+def _gradients(
+    loss_fn: LossFn, state: TrainState, key: jax.Array, batch: Any, scale: Any
+) -> tuple[tuple[jax.Array, Any, dict[str, Any]], Any]:
+    """`(loss, model_state, metrics)`, and the gradients by params.
+
+    Args:
+      scale: of the loss while it is differentiated; it is taken out again.
+    """
+
+    def scaled_loss(params: Any) -> Any:
+        loss, (model_state, metrics) = loss_fn(params, state.model_state, key, batch)
+        return loss * scale, (loss, model_state, metrics)
+
+    (_, found), grads = jax.value_and_grad(scaled_loss, has_aux=True)(state.params)
+    return found, jax.tree.map(lambda g: g / scale, grads)
+
+
+def _row_major(grads: Any, shardings: Any) -> Any:
     """Keeps XLA from running the whole optimizer in the gradients' layout.
 
     cuDNN returns the gradient of a kernel with its axes in another order. XLA then
@@ -164,5 +179,25 @@ def _row_major(x: jax.Array) -> jax.Array:
     transposed: on an H200, Adam's step on 16 million parameters of eight convolutions
     took 1.06 ms and not 1.34. To export a step, `jax.export` must be told to allow the
     custom call LayoutConstraint.
+
+    Args:
+      shardings: None, or a tree of them. Each device then keeps its part: for the
+        custom call by itself, XLA would gather the whole gradient on every device.
     """
+    if shardings is None:
+        return jax.tree.map(_in_order, grads)
+
+    def of_parts(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+        if sharding.is_fully_replicated:
+            return _in_order(x)
+        spec = sharding.spec
+        local = jax.shard_map(
+            _in_order, mesh=sharding.mesh, in_specs=spec, out_specs=spec
+        )
+        return local(x)
+
+    return jax.tree.map(of_parts, grads, shardings)
+
+
+def _in_order(x: jax.Array) -> jax.Array:
     return with_layout_constraint(x, Layout(tuple(range(x.ndim))))

@@ -1,16 +1,32 @@
-"""A run on two devices: the numbers of one, and the same workdir goes on with one."""
+"""A run on two devices: the numbers of one, and the same workdir goes on with one.
+
+On the two devices the state is spread (`config.fsdp`), on the one it is not.
+"""
+
+import re
 
 import pytest
-from tiny import launch, recipe
+from tiny import ROOT, launch, recipe
 from tiny_runs import losses, results
+
+_STUDENT = [
+    "--config.distill.encoder.width=0.03125",
+    "--config.distill.epochs=2",
+    "--config.distill.batch_size=16",
+    "--config.distill.augment.size=16",
+    "--config.distill.label_batch_size=8",
+]
 
 
 def test_a_run_on_two_devices_continues_on_one(whole, npz, tmp_path):
     workdir = tmp_path / "run"
     # 15 does not divide: each device computes the whole batch.
     flags = [*recipe(npz), f"--workdir={workdir}", "--config.finetune.batch_size=15"]
+    flags += ["--config.finetune.every_epochs=2", *_STUDENT]
+    spread = ["--config.devices=0", f"--config={ROOT}/tests/spread_recipe.py"]
+    spread += ["--config.stages=('pretrain','knn','probe','finetune','distill')"]
     two = {"JAX_NUM_CPU_DEVICES": "2"}
-    first = launch(*flags, "--config.devices=0", "--config.max_steps=8", **two)
+    first = launch(*flags[1:], *spread, "--config.max_steps=8", **two)
     assert first.returncode == 0, first.stderr
     said = "warning: finetune.batch_size 15 is not a multiple of the 2 devices; "
     assert first.stderr.count(said) == 1, first.stderr
@@ -18,6 +34,11 @@ def test_a_run_on_two_devices_continues_on_one(whole, npz, tmp_path):
     found = results(workdir)
     assert (found["devices"], found["processes"]) == (2, 1)
     assert found["knn"]["step"] == 8
+    # Half of a state and a little: of pretraining, of the fine-tuning within it, of
+    # the two of stage finetune and the two of distill. The three probes lie whole.
+    shares = [float(x) for x in re.findall(r"^share: (.+)$", first.stdout, re.M)]
+    assert shares.count(1) == 3, shares
+    assert sum(0.5 <= x < 0.55 for x in shares) == len(shares) - 3 == 6, shares
 
     second = launch(*flags, "--config.devices=1")
     assert second.returncode == 0, second.stderr

@@ -69,11 +69,48 @@ def test_sizes_that_divide(two):
     assert [devices.round_up(n) for n in (1, 2, 7)] == [2, 2, 8]
 
 
+@pytest.mark.parametrize(
+    "shape, held",
+    [
+        ((512, 1024), (512, 512)),  # the largest axis
+        ((1024, 512), (512, 512)),
+        ((3, 3, 512, 512), (3, 3, 512, 256)),  # the last of equal ones
+        ((1025, 512), (1025, 256)),  # the largest that two divide
+        ((1025, 511), (1025, 511)),  # none
+        ((512, 512), (512, 512)),  # 1 MiB, not more
+    ],
+)
+def test_large_arrays_are_spread(two, shape, held):
+    abstract = {"w": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    assert devices.spread(abstract, fsdp=True)["w"].shard_shape(shape) == held
+    assert devices.spread(abstract, fsdp=False) == {"w": devices.whole()}
+    halves = {"w": jax.ShapeDtypeStruct((512, 1024), jnp.float16)}  # 1 MiB
+    assert devices.spread(halves, fsdp=True) == {"w": devices.whole()}
+
+
+def test_one_device_spreads_nothing():
+    devices.use(1)
+    abstract = {"w": jax.ShapeDtypeStruct((512, 1024), jnp.float32)}
+    assert devices.spread(abstract, fsdp=True) is None
+
+
+def test_what_is_spread_is_joined_on_the_host(two):
+    x = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    tree = {"w": devices.put(x, devices.rows()), "count": 3}
+    found = devices.fetch(tree)
+    assert type(found["w"]) is np.ndarray
+    np.testing.assert_array_equal(found["w"], x)
+    assert found["count"] == 3
+
+
 def test_shapes_say_where_their_arrays_belong(two):
     abstract = {"w": jax.ShapeDtypeStruct((2,), jnp.int8)}
     found = devices.laid_out(abstract, devices.whole())["w"]
     assert (found.shape, found.dtype) == ((2,), jnp.int8)
     assert found.sharding == devices.whole()
+    tree = {"w": devices.rows()}
+    assert devices.laid_out(abstract, tree)["w"].sharding == devices.rows()
+    assert devices.laid_out(abstract, None)["w"].sharding is None
 
 
 @pytest.mark.parametrize("queries, block_size", [(7, 4), (7, 3), (1, 1024), (30, 8)])

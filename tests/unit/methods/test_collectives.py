@@ -16,7 +16,7 @@ from small_methods import KEY, build
 
 from simclr_jax import augment, data, devices, methods, training
 from simclr_jax.heads import Predictor
-from simclr_jax.stages import fit, pretrain
+from simclr_jax.stages import pretrain, programs
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 
@@ -132,11 +132,11 @@ def test_a_run_on_two_devices_spreads_keys_in_one_exchange():
 
     devices.use(2)
     try:
-        step = fit._step(loss_fn, tx, None, several=False, whole=devices.whole())
         images = jnp.zeros((2, SIZE, SIZE, 3))
         params = jax.eval_shape(lambda: method.init(KEY, images))
         state = jax.eval_shape(lambda p: training.init_state(*p, tx), params)
         state = devices.laid_out(state, devices.whole())
+        step = programs.step(loss_fn, tx, None, state, several=False)
         (a, b), index = devices.laid_out(halves(), devices.rows())
         batch = {"a": a, "b": b, "index": index}
         text = step.lower(state, jax.eval_shape(lambda: KEY), batch).compile().as_text()
