@@ -1,5 +1,6 @@
 """Runs of two processes over loopback: the numbers of one, and faults in either."""
 
+import shutil
 import socket
 
 import pytest
@@ -117,3 +118,28 @@ def test_a_wrong_request_is_refused_in_one_line_by_process_0(npz, tmp_path):
     assert line.startswith("error: config.batch_size: ")
     assert (out, err) == ("", "")
     assert not (tmp_path / "run").exists()
+
+
+def test_saved_on_four_devices_it_goes_on_on_any(whole, npz, tmp_path):
+    """With `config.fsdp` on the four and the two times two, without on the others."""
+    begun = tmp_path / "begun"
+    spread = [f"--config={ROOT}/tests/spread_recipe.py", f"--config.data.path={npz}"]
+    pretrain = ["--config.stages=pretrain", "--config.devices=0"]
+    four = launch(
+        *(*spread, *pretrain, f"--workdir={begun}", "--config.max_steps=8"),
+        JAX_NUM_CPU_DEVICES="4",
+    )
+    assert four.returncode == 0, four.stderr
+    assert "share: 0.2" in four.stdout  # a quarter, and what is too small to spread
+    one, two, both = (
+        shutil.copytree(begun, tmp_path / x) for x in ("one", "two", "both")
+    )
+    for workdir, count in ((one, "1"), (two, "2")):
+        flags = [*recipe(npz), *pretrain, f"--workdir={workdir}"]
+        ended = launch(*flags, JAX_NUM_CPU_DEVICES=count)
+        assert ended.returncode == 0, ended.stderr
+    ended = together(*spread, *pretrain, f"--workdir={both}", devices=2)
+    assert codes(ended) == [0, 0], ended
+    assert "share: 0.2" in ended[0][1]
+    for workdir in (one, two, both):
+        assert losses(workdir) == pytest.approx(losses(whole.workdir), rel=1e-5)
