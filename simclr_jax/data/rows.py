@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,18 @@ def in_rows(order: np.ndarray, batch_size: int, rows: slice) -> np.ndarray:
     """
     row = np.arange(len(order)) % batch_size
     return order[(row >= rows.start) & (row < rows.stop)]
+
+
+def filtered(dataset: Any, batch_size: int, rows: slice) -> Any:
+    """The same part of a tf.data pipeline of examples that are not yet in batches."""
+    if rows.stop - rows.start == batch_size:
+        return dataset
+
+    def mine(number: Any, _: Any) -> Any:
+        row = number % batch_size
+        return (row >= rows.start) & (row < rows.stop)
+
+    return dataset.enumerate().filter(mine).map(lambda _, example: example)
 
 
 def completed(

@@ -14,7 +14,7 @@ import numpy as np
 from simclr_jax.data._tensorflow import resized, tensorflow
 from simclr_jax.data.order import permuted
 from simclr_jax.data.reader import Batch, Info, limited, no_split, stored_shape
-from simclr_jax.data.rows import completed, in_rows
+from simclr_jax.data.rows import completed, filtered, in_rows
 from simclr_jax.errors import DataError, one_line
 
 _SHARDS_AT_ONCE = 16  # files mixed by a shuffled pass, as TFDS does
@@ -116,11 +116,8 @@ class TfdsReader:
         stop: int | None = None,
         rows: slice | None = None,
     ) -> Iterator[Batch]:
-        """One pass; see reader.Reader.
-
-        Of tfrecord files all records are read, whatever the rows: these have a place in
-        the batch only once all are shuffled. Only the rows are decoded.
-        """
+        """One pass; see reader.Reader. It decodes the rows, but reads all records of
+        tfrecord files: an example has its row only once all are shuffled."""
         tf = self._tf
         if stop is None:
             stop = self.num_examples if keep is None else len(keep)
@@ -149,14 +146,7 @@ class TfdsReader:
             order = order if shuffle is None else permuted(order, shuffle)
             return self._by_position(in_rows(order[start:stop], batch_size, rows))
         dataset = self._from_files(keep, shuffle).skip(start).take(stop - start)
-        if rows.stop - rows.start == batch_size:
-            return dataset
-
-        def mine(number: Any, _: Any) -> Any:
-            row = number % batch_size
-            return (row >= rows.start) & (row < rows.stop)
-
-        return dataset.enumerate().filter(mine).map(lambda _, example: example)
+        return filtered(dataset, batch_size, rows)
 
     def _from_files(
         self, keep: np.ndarray | None, shuffle: tuple[int, ...] | None
