@@ -111,9 +111,23 @@ def optimizer(
     return tx, schedule
 
 
-def placed(config: Config, network: Any) -> Any:
-    """A network's arrays on the devices: whole, or with `config.fsdp` spread."""
-    return devices.put(network, devices.spread(network, config.fsdp))
+def spreads(config: Config, batch_size: int) -> bool:
+    """Whether networks that see batches of this size are spread over the devices.
+
+    Devices that compute a whole batch need whole networks too: with parts of them XLA
+    would exchange activations, and on a CPU its program fails ("unsupported layout in
+    YNN fusion").
+    """
+    return config.fsdp and devices.divides(batch_size)
+
+
+def placed(config: Config, network: Any, batch_size: int = 0) -> Any:
+    """A network's arrays on the devices: whole, or spread (`spreads`).
+
+    Args:
+      batch_size: 0: all batches that the network will see are split.
+    """
+    return devices.put(network, devices.spread(network, spreads(config, batch_size)))
 
 
 def made(config: Config, init: Callable[[], Any]) -> Any:

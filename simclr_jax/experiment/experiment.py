@@ -113,13 +113,12 @@ class Experiment:
             images = self.test_view(data.take(batch)["image"], size)
             return network.train(params, batch_stats, images)[1]
 
-        batches = source.batches(
-            min(self.config.eval_batch_size, source.num_examples),
-            seed=self.order("probe"),
-        )
+        batch_size = min(self.config.eval_batch_size, source.num_examples)
+        batches = source.batches(batch_size, seed=self.order("probe"))
+        given = build.placed(self.config, params, batch_size)
         own = {name: model_state["batch_stats"][name] for name in _NETWORK}
         few = (
-            (params, devices.place(batch))
+            (given, devices.place(batch))
             for batch in islice(batches, _CALIBRATION_BATCHES)
         )
         stats = devices.put(evaluation.calibrate(train, own, few), devices.whole())

@@ -185,7 +185,8 @@ def _teacher(experiment: Experiment) -> Teacher:
         meta["num_classes"],
     )
     variables = items["params"], items["model_state"]
-    variables = build.placed(experiment.config, variables)
+    config = experiment.config
+    variables = build.placed(config, variables, config.distill.batch_size)
     return Teacher(network, variables, step, meta["source_step"])
 
 

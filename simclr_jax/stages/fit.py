@@ -13,6 +13,7 @@ import jax
 
 from simclr_jax import checkpoint, devices
 from simclr_jax.config.stages import STAGES
+from simclr_jax.experiment.build import spreads
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import programs
 from simclr_jax.stages.measurement import Measurement, evaluation
@@ -77,7 +78,7 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     plan = plan._replace(steps_per_call=training.steps_per_call)
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
     directory = workdir.checkpoints(stage, variant)
-    origin = _origin(experiment, training, tx)
+    origin = _origin(experiment, training, tx, plan.batch_size)
     state, seconds = _restore(directory, origin)
     start = int(state.step)
     if start < plan.last_step:
@@ -113,9 +114,11 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     return state, progress.seconds() if start < plan.last_step else seconds
 
 
-def _origin(experiment: Experiment, training: Training, tx: Any) -> programs.Origin:
+def _origin(
+    experiment: Experiment, training: Training, tx: Any, batch_size: int
+) -> programs.Origin:
     # Trainings of several steps in a call have small states: a probe's.
-    fsdp = experiment.config.fsdp and training.steps_per_call == 1
+    fsdp = training.steps_per_call == 1 and spreads(experiment.config, batch_size)
     return programs.origin(training.init, training.init_args, tx, fsdp=fsdp)
 
 
@@ -130,7 +133,8 @@ def _warn_if_whole(section: str, batch_size: int, count: int) -> None:
     if batch_size % count:
         print(
             f"warning: {section}.batch_size {batch_size} is not a multiple of the "
-            f"{count} devices; each of them computes the whole batch",
+            f"{count} devices; each of them computes the whole batch and holds the "
+            "whole state",
             file=sys.stderr,
         )
 
@@ -202,7 +206,7 @@ def fit_quietly(experiment: Experiment, training: Training) -> TrainState:
     section = training.section or training.stage
     plan, total = experiment.plan(section, training.num_examples)
     tx, _ = experiment.optimizer(section, plan, total, training.lr)
-    origin = _origin(experiment, training, tx)
+    origin = _origin(experiment, training, tx, plan.batch_size)
     _warn_if_whole(section, plan.batch_size, devices.count())
     hooks = Hooks(
         record=lambda step, **values: None,

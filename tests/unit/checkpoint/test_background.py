@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from simclr_jax import checkpoint
-from simclr_jax.checkpoint import BackgroundSaver, store
+from simclr_jax.checkpoint import BackgroundSaver, background, store
 from simclr_jax.errors import DivergedError, StoppedError
 
 SECONDS = 60.0  # after which a wait counts as a deadlock
@@ -190,3 +191,16 @@ def test_which_of_two_errors_comes_out(tmp_path, monkeypatch, error, raised):
 
     with pytest.raises(raised):
         leave()
+
+
+def test_a_copy_lies_where_its_array_lies():
+    """Of a state that is spread over devices, none of them must hold all."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    x = np.arange(12.0, dtype=np.float32).reshape(2, 6)
+    arrays = [
+        jax.device_put(x, NamedSharding(mesh, PartitionSpec(*axes)))
+        for axes in ((), ("data",), (None, "data"))
+    ]
+    for array, copy in zip(arrays, background._copies(arrays), strict=True):
+        assert copy.sharding == array.sharding
+        np.testing.assert_array_equal(copy, x)

@@ -174,3 +174,6 @@ def test_networks_of_other_stages_are_spread_too():
         for x in (placed, made):
             assert x.addressable_shards[0].data.shape == held
             np.testing.assert_array_equal(devices.fetch(x), kernel)
+        # A batch that the devices do not divide is computed whole on each.
+        whole = experiment_build.placed(config, {"kernel": kernel}, batch_size=15)
+        assert whole["kernel"].sharding == devices.whole()
