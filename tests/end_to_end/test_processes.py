@@ -10,6 +10,15 @@ from tiny_runs import lines, losses, results, without_clock
 from simclr_jax import checkpoint
 
 HEARTBEAT = 10
+STUDENT = [
+    "--config.stages=pretrain,knn,probe,finetune,supervised,distill,report",
+    "--config.distill.encoder.width=0.03125",
+    "--config.distill.epochs=2",
+    "--config.distill.batch_size=16",
+    "--config.distill.augment.size=16",
+    "--config.distill.label_batch_size=8",
+    "--config.distill.label_weight=0.5",
+]
 STOPPED = "stopped: by a signal; run the same command again to continue"
 DIED = "has died; start the same command again on all machines"
 
@@ -51,26 +60,35 @@ def said(ended):
 
 def test_two_processes_with_two_devices_each_give_what_one_gives(whole, npz, tmp_path):
     """Images are streamed, so each process decodes its own; all stages and the page."""
-    workdir = tmp_path / "run"
-    flags = [*recipe(npz), f"--workdir={workdir}", "--config.devices=0"]
-    ended = together(*flags, "--config.data.streaming=True", devices=2)
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = [*recipe(npz), *STUDENT, "--config.devices=0"]
+    flags += ["--config.data.streaming=True"]
+    alone = launch(*flags, f"--workdir={one}", JAX_NUM_CPU_DEVICES="4")
+    assert alone.returncode == 0, alone.stderr
+    ended = together(*flags, f"--workdir={two}", devices=2)
     assert codes(ended) == [0, 0], ended
     (_, table, progress), (_, *silent) = ended
     assert "linear probe" in table
     assert "step 20/20" in progress
     assert not [text for text in silent if "step" in text or "top-1" in text]
-    found, alone = results(workdir), results(whole.workdir)
-    assert (found["devices"], found["processes"]) == (4, 2)
-    assert losses(workdir) == pytest.approx(losses(whole.workdir), rel=1e-5)
-    for stage in ("knn", "probe", "finetune", "supervised"):
-        ours, theirs = (without_clock(record[stage]) for record in (found, alone))
-        assert ours == theirs, stage
-    # One line for each step, from one process.
-    key = [(x["stage"], x["variant"], x["step"], "loss" in x) for x in lines(workdir)]
-    assert len(key) == len(set(key)) == len(lines(whole.workdir))
-    page = (workdir / "report.html").read_text()
+    theirs, ours = results(one), results(two)
+    assert (theirs["devices"], theirs["processes"]) == (4, 1)
+    assert (ours["devices"], ours["processes"]) == (4, 2)
+    for stage in ("knn", "probe", "finetune", "supervised", "distill"):
+        assert without_clock(ours[stage]) == without_clock(theirs[stage]), stage
+    assert by_step(two) == pytest.approx(by_step(one), rel=1e-5)
+    assert losses(two) == pytest.approx(losses(whole.workdir), rel=1e-5)
+    page = (two / "report.html").read_text()
     assert "Nearest neighbours" in page
     assert "Map of the test images" in page
+
+
+def by_step(workdir):
+    """(stage, variant, step) -> loss; fails if a step is on record twice."""
+    found = [x for x in lines(workdir) if "loss" in x]
+    keys = [(x["stage"], x["variant"], x["step"]) for x in found]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, [x["loss"] for x in found], strict=True))
 
 
 def test_a_stopped_and_a_killed_run_go_on_in_one_process(whole, npz, tmp_path):
