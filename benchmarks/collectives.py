@@ -1,9 +1,14 @@
 """Reads the collectives out of the text of an HLO program: what devices send."""
 
 import re
+import shutil
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 _NAMES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
 _NAMES += "|collective-broadcast|ragged-all-to-all"
@@ -77,6 +82,32 @@ def executed(text: str) -> list[Array]:
         for array in _arrays(line, number)
         if times[name]
     ]
+
+
+def programs(lowered: Any, finish: bool) -> tuple[str, str]:
+    """The text of two programs that the CPU's compiler makes of a lowered step.
+
+    Args:
+      lowered: of a jitted function named `step`.
+      finish: wait until the compiler ends, of whose work only the first part is needed.
+
+    Returns:
+      The program that XLA's partitioner makes, and the one of which code is made.
+    """
+    folder = tempfile.mkdtemp()
+    options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": "spmd"}
+    work = threading.Thread(target=lowered.compile, args=(options,), daemon=True)
+    work.start()
+    # Written after both.
+    last = "*jit_step*cpu_after_optimizations-buffer-assignment.txt"
+    while work.is_alive() and not list(Path(folder).glob(last)):
+        time.sleep(0.1)
+    names = ("after_spmd-partitioning*", "cpu_after_optimizations.txt")
+    texts = [next(Path(folder).glob(f"*jit_step*{name}")).read_text() for name in names]
+    if finish:
+        work.join()
+        shutil.rmtree(folder)
+    return texts[0], texts[1]
 
 
 def _arrays(line: str, number: int) -> Iterator[Array]:
