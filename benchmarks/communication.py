@@ -84,7 +84,7 @@ def carries(
             return "batch_norm"
         found = array.kind == "all-reduce" and shape in parameters
         return "gradients" if found else "activations"
-    if sum(shape.count(side) for side in {*sides}) >= 2:
+    if len(shape) >= 3 and sum(shape.count(side) for side in {*sides}) >= 2:
         return "images"
     if len(shape) >= 2:
         return "embeddings"

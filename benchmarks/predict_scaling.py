@@ -15,7 +15,8 @@ ResNet-50, 224 px, bfloat16. A step's time is the sum of
   forward pass twice;
 - loss: the similarities of the device's own rows with those of the whole batch, in
   float32. The part of them that grows with the number of devices;
-- gradients: their all-reduce, of which `--overlap` is hidden behind the backward pass;
+- gradients: their all-reduce. Between none of it and all of it is hidden behind the
+  backward pass, so that times and efficiencies are ranges;
 - rest: BatchNorm's statistics, embeddings, and what else is sent. Nothing hides it;
 - latency: a fixed time for each collective, however large.
 
@@ -37,6 +38,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.bytes_sent import Sent, in_blocks, sent
 from benchmarks.communication import read
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512)
@@ -46,10 +48,10 @@ BATCHES = (4096, 8192, 16_384, 32_768, 65_536)
 # two. SimCLR: both views, forward and backward. BYOL: the target's two views forward
 # too. MoCo: a query forward and backward, a key forward.
 PASSES = {"simclr": 6, "byol": 8, "moco": 4}
+AGAIN = {"simclr": 2, "byol": 2, "moco": 1}  # in micro-batches
 GFLOP = 49.0  # SimCLR's step for an image, both views, by the convolutions
 DIM = 128  # width of SimCLR's embeddings
-BLOCKS_FROM = 8192 * 8192  # similarities; more go in blocks, which are computed twice
-BLOCK = 1024
+BLOCK = 1024  # rows of SimCLR's similarities at a time, if there are many
 NETWORK_MESSAGES = 2 * 55  # SimCLR's: one forward, one backward for each BatchNorm
 
 
@@ -69,16 +71,6 @@ class Machine(NamedTuple):
 PARTS = ("compute", "loss", "gradients", "rest", "latency")
 
 
-class Sent(NamedTuple):
-    """What a device sends in a step, in bytes on its link, and in how many messages."""
-
-    gradients: float
-    rings: float  # all else in rings
-    exchanges: float  # all-to-all and permutations
-    batch_norm: float  # the part of `rings` that each micro-batch sends
-    messages: float
-
-
 class Step(NamedTuple):
     """A predicted step, in seconds; `loss` only what one device would not have."""
 
@@ -91,73 +83,12 @@ class Step(NamedTuple):
 
     def total(self, overlap: float) -> float:
         """With a share of the gradients' time hidden behind the backward pass."""
-        backward = self.compute * (2 / 3 if self.microbatches == 1 else 1 / 2)
+        backward = self.compute / 2  # MoCo's; others' is more
         hidden = min(overlap * self.gradients, backward)
         return sum(self[:5]) - hidden
 
     def efficiency(self, overlap: float) -> float:
         return self.compute / self.total(overlap)
-
-
-def on_link(collective: str, nbytes: float, devices: int) -> float:
-    """Bytes that each device sends for a result of so many bytes on a device."""
-    others = (devices - 1) / devices
-    return nbytes * {
-        "all-reduce": 2 * others,
-        "all-gather": others,
-        "reduce-scatter": others * devices,
-        "all-to-all": others,
-        "collective-permute": 1,
-    }.get(collective, 1)
-
-
-def totals(record: dict[str, Any]) -> Sent:
-    """A line of communication.jsonl, summed."""
-    gradients = rings = exchanges = batch_norm = 0.0
-    for row in record["sent"]:
-        among = row["among"] or record["devices"]
-        size = on_link(row["collective"], row["bytes"], among)
-        if row["carries"] == "gradients":
-            gradients += size
-        elif row["collective"] in ("all-to-all", "collective-permute"):
-            exchanges += size
-        else:
-            rings += size
-            batch_norm += size if row["carries"] == "batch_norm" else 0
-    return Sent(gradients, rings, exchanges, batch_norm, record["messages"])
-
-
-def sent(records: dict, case: str, devices: int, batch: int) -> tuple[Sent, bool]:
-    """What a device sends, and whether exactly this was counted.
-
-    Where it was not: what the next larger number of devices sends, or what lies on the
-    line through the smallest and the largest batch that were counted. SimCLR's batches
-    of less than a block and of several are different programs, on different lines.
-
-    Raises:
-      ValueError: nothing near was counted.
-    """
-    larger = {n for name, n, _ in records if name == case and n >= devices}
-    for number in sorted(larger):
-        if (case, number, batch) in records:
-            return totals(records[case, number, batch]), number == devices
-        known = [
-            size
-            for name, n, size in records
-            if (name, n) == (case, number)
-            and (case != "simclr" or in_blocks(size) == in_blocks(batch))
-        ]
-        low, high = min(known, default=0), max(known, default=0)
-        if low < high:
-            ends = (totals(records[case, number, size]) for size in (low, high))
-            share = (batch - low) / (high - low)
-            return Sent(
-                *(a + share * (b - a) for a, b in zip(*ends, strict=True))
-            ), False
-    raise ValueError(
-        f"{case}, {devices} devices, batch {batch}: not counted; run "
-        "benchmarks/communication.py"
-    )
 
 
 def loss_flop(case: str, own: int, batch: int) -> float:
@@ -174,11 +105,6 @@ def loss_bytes(case: str, devices: int, batch: int) -> float:
     return 4 * rows * 2 * batch / devices if case == "simclr" else 0.0
 
 
-def in_blocks(batch: int) -> bool:
-    """Whether SimCLR computes its similarities some rows at a time."""
-    return (2 * batch) ** 2 > BLOCKS_FROM
-
-
 def predict(
     found: Sent | None, case: str, devices: int, batch: int, machine: Machine
 ) -> Step:
@@ -189,8 +115,8 @@ def predict(
     """
     own = batch // devices
     pieces = math.ceil(own / machine.most_images)
-    forward = PASSES[case] + (PASSES["simclr"] / 3 if pieces > 1 else 0)
-    compute = own / machine.images_per_s * forward / PASSES["simclr"]
+    passes = PASSES[case] + (AGAIN[case] if pieces > 1 else 0)
+    compute = own / machine.images_per_s * passes / PASSES["simclr"]
     flop = loss_flop(case, own, batch) - loss_flop(case, own, own)
     loss = max(flop, 0.0) / (machine.loss_tflops * 1e12)
     if found is None or devices == 1:
@@ -261,7 +187,8 @@ def title(case: str, machine: Machine) -> str:
     return (
         f"PREDICTED, not measured: {case}, ResNet-50, 224 px, bfloat16.\nAssumed: "
         f"{fields}. Step and efficiency are given with all and with none of the "
-        "gradients' time hidden; times are in ms."
+        "gradients' time hidden; times are in ms. What is sent is that of the whole "
+        "batch at once."
     )
 
 
