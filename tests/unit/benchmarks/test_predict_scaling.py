@@ -152,15 +152,17 @@ def test_what_was_not_counted_is_said_and_never_invented():
             sent(records, *missing)
 
 
-def test_the_command_says_that_it_predicts(tmp_path):
+@pytest.mark.parametrize("case", predict_scaling.PASSES)
+def test_the_command_says_that_it_predicts(case, tmp_path):
     """On the counts that are committed; without jax."""
     out = tmp_path / "table.json"
-    code = f"import sys; sys.modules['jax'] = None; sys.argv[1:] = ['--out={out}']; "
+    code = f"import sys; sys.modules['jax'] = None; sys.argv[1:] = ['--case={case}', "
+    code += f"'--out={out}']; "
     code += "from benchmarks.predict_scaling import main; main()"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("PREDICTED, not measured: simclr")
+    assert done.stdout.startswith(f"PREDICTED, not measured: {case}")
     assert "images_per_s 2552" in done.stdout
     rows = json.loads(out.read_text())["rows"]
     assert len(rows) == 7 * 5
