@@ -4,9 +4,6 @@ On two devices, each with half of the batch and the whole state. The images are 
 compared with the network that nothing else has as many bytes as a few of them.
 """
 
-import re
-from math import prod
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,6 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from small_methods import KEY, build
 
+from benchmarks.collectives import sent
 from simclr_jax import augment, data, devices, methods, training
 from simclr_jax.heads import Predictor
 from simclr_jax.stages import pretrain, programs
@@ -23,22 +21,6 @@ pytestmark = pytest.mark.usefixtures("compile_in_haste")
 BATCH, SIZE = 16, 16
 IMAGES = 4 * BATCH * SIZE * SIZE * 3  # bytes of one view of a batch
 EMBEDDINGS = 4 * 2 * BATCH * (8 + 4)  # bytes of h and z of both views
-
-_NAMES = "all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute"
-_NAMES += "|collective-broadcast|ragged-all-to-all"
-# %all-to-all.1 = (f32[1,8]{1,0}, f32[1,8]{1,0}) all-to-all(...)
-_COLLECTIVE = re.compile(rf" = (.+?) ({_NAMES})(?:-start)?\(")
-_ARRAY = re.compile(r"\b[a-z]+(\d*)\[([\d,]*)\]")
-
-
-def sent(text):
-    """`(collective, bytes)` of each array that an HLO program's collectives return."""
-    found = []
-    for shapes, name in _COLLECTIVE.findall(text):
-        for bits, shape in _ARRAY.findall(shapes):
-            elements = prod(int(length) for length in shape.split(",") if length)
-            found.append((name, elements * max(int(bits or 8) // 8, 1)))
-    return found
 
 
 def mesh():
@@ -166,23 +148,7 @@ def test_the_step_of_a_resident_data_set_sends_no_image_either():
     assert_embeddings_only(compiled(method, batch, loss_fn, prepare=data.take))
 
 
-def test_collectives_are_counted():
-    """By hand: the text of each kind, alone and as a tuple; and joined views move."""
-    text = """
-      %a.1 = f32[4,3]{1,0} all-reduce(f32[4,3]{1,0} %x), channel_id=1
-      %b = (f32[1,8]{1,0}, bf16[2]{0}) all-to-all(f32[1,8]{1,0} %x, bf16[2]{0} %y)
-      %c = (s32[5]{0}, s32[10]{0}) all-gather-start(s32[5]{0} %x), dimensions={0}
-      %d = pred[7]{0} collective-permute(pred[7]{0} %x)
-      %e = f32[9,9]{1,0} add(f32[9,9]{1,0} %all-reduce.2, f32[9,9]{1,0} %y)
-    """
-    assert sent(text) == [
-        ("all-reduce", 48),
-        ("all-to-all", 32),
-        ("all-to-all", 4),
-        ("all-gather", 20),
-        ("all-gather", 40),
-        ("collective-permute", 7),
-    ]
+def test_joined_views_would_be_found():
     (pair, _) = halves()
     joined = jax.jit(jnp.concatenate).lower(pair).compile().as_text()
     assert sum(size for _, size in sent(joined)) > EMBEDDINGS
