@@ -20,6 +20,7 @@ line of benchmarks/results/communication.jsonl; it is not compiled again.
 What an array carries follows from its operation's name and its shape:
 
 - gradients: of kernels and of biases without BatchNorm. They depend on the network.
+- weights: with `config.fsdp` a device gathers them for as long as it needs them.
 - batch_norm: its statistics, and the gradients of its scale and bias.
 - embeddings: z, its gradient, and similarities. They depend on the batch.
 - images: views, or the weights that crop them; activations: of the network.
@@ -50,6 +51,7 @@ RESULTS = ROOT / "benchmarks/results/communication.jsonl"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "simclr": ("simclr", {"microbatch": 0}),
     "simclr_micro": ("simclr", {"microbatch": 256}),
+    "simclr_fsdp": ("simclr", {"microbatch": 0, "fsdp": True}),
     "simclr_memory": ("simclr", {"microbatch": 0, "method.memory": 131_072}),
     "byol": ("byol", {"microbatch": 0}),
     "moco": ("moco", {"method.bn_groups": "devices"}),
@@ -82,8 +84,9 @@ def carries(
     if _NETWORK.search(array.operation):
         if _BATCH_NORM.search(array.operation):
             return "batch_norm"
-        found = array.kind == "all-reduce" and shape in parameters
-        return "gradients" if found else "activations"
+        of = {"all-reduce": "gradients", "all-gather": "weights"}
+        found = shape in parameters and array.kind in of
+        return of[array.kind] if found else "activations"
     if len(shape) >= 3 and sum(shape.count(side) for side in {*sides}) >= 2:
         return "images"
     if len(shape) >= 2:
@@ -219,7 +222,8 @@ def _count_in_a_process(case: str, devices: int, batch: int) -> str:
 
 def table(records: Iterable[dict[str, Any]]) -> str:
     """Markdown: MB of collectives' results on one device, by what they carry."""
-    groups = ("gradients", "batch_norm", "embeddings", "images", "activations")
+    groups = ("gradients", "weights", "batch_norm", "embeddings", "images")
+    groups += ("activations",)
     header = ["case", "devices", "batch", *(name.replace("_n", "N") for name in groups)]
     lines = [[*header, "messages"], ["---"] * (len(header) + 1)]
     for x in records:

@@ -59,6 +59,15 @@ def test_every_method_is_counted_on_8_64_and_512_devices():
             assert (case, number, 4096) in RECORDS
 
 
+@pytest.mark.parametrize("number", [8, 64, 512])
+def test_fsdp_gathers_weights_and_sums_the_same_gradients(number):
+    """At most two copies of each weight: for the forward and the backward pass."""
+    spread, whole = (RECORDS[case, number, 4096] for case in ("simclr_fsdp", "simclr"))
+    assert size(spread, "gradients") == size(whole, "gradients")
+    assert 0 < size(spread, "weights") <= 2 * size(whole, "gradients")
+    assert size(whole, "weights") == size(spread, "activations") == 0
+
+
 @pytest.mark.parametrize("key", points("simclr", "simclr_memory"))
 def test_simclr_sends_each_gradient_once(key):
     """Kernels of the encoder in bfloat16, those of the heads in float32."""
@@ -173,7 +182,8 @@ def test_a_random_order_gathers_the_batch(number):
     [
         ("all-reduce", (1, 1, 64, 256), "jvp(ResNet)/conv1/conv_general", "gradients"),
         ("all-reduce", (256, 64), "transpose(jvp(ResNet))/conv1/dot", "gradients"),
-        ("all-gather", (64, 256), "jvp(ResNet)/conv1/conv_general", "activations"),
+        ("all-gather", (64, 256), "jvp(ResNet)/conv1/conv_general", "weights"),
+        ("all-gather", (4, 64, 256), "jvp(ResNet)/conv1/conv", "activations"),
         ("all-reduce", (4, 56, 56, 64), "jvp(ResNet)/conv1/add", "activations"),
         ("all-reduce", (64,), "jvp(ResNet)/stage1_block1/bn1/reduce_sum", "batch_norm"),
         ("all-reduce", (1, 64), "jvp(ResNet)/stem_bn/reduce_sum", "batch_norm"),
