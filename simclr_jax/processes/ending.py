@@ -23,6 +23,7 @@ _POLL_SECONDS = 0.5
 _LOST = ("Gloo", "NCCL", "onnection", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
 _DIED = "error: {} of this run has died; start the same command again on all machines"
 
+joined = threading.Event()  # set once this process has found the others
 _leaving = threading.Event()
 # Held for good by the thread that prints the one error, and by the one that exits.
 _said, _exiting = threading.Lock(), threading.Lock()
@@ -44,7 +45,7 @@ def leave(code: int | None, line: str = "", error: Exception | None = None) -> N
       code: 0 to end well; None for an error that nobody foresaw, or that the death of
         another process caused.
     """
-    if not jax.distributed.is_initialized():
+    if not joined.is_set():
         return
     if code is None:
         assert error is not None

@@ -152,6 +152,50 @@ def test_two_processes_agree(how):
     assert own == [["spoken"], []]
 
 
+_ONE = """
+import sys
+from simclr_jax import errors, processes
+try:
+    processes.start(%r, 2, %d, patience=1)
+except Exception as error:
+    code, line = errors.ending(error)
+    processes.leave(code, line, error)
+    print(line)
+    sys.exit(code)
+"""
+
+
+def alone(coordinator, process):
+    return subprocess.run(
+        [sys.executable, "-c", _ONE % (coordinator, process)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_whoever_waits_in_vain_says_so(process):
+    """jax would abort after a minute or five, with a stack of its own functions."""
+    where = f"127.0.0.1:{free_port()}"
+    ended = alone(where, process)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    expected = f"error: not all processes have come to {where} within 1 seconds; "
+    assert ended.stdout.startswith(expected)
+
+
+def test_a_port_in_use_is_said():
+    """jax would end with a segmentation fault."""
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = alone(f"127.0.0.1:{port}", 0)
+    assert ended.returncode == 2
+    assert ended.stdout.startswith(f"error: --coordinator: port {port} can't be used")
+
+
 def test_without_flags_a_run_is_alone(monkeypatch):
     """Under srun too: a sweep's points must not look for each other."""
     for name, value in slurm(1).items():
