@@ -120,8 +120,8 @@ def by_rows(function: Callable, mesh: Mesh | None) -> Callable:
     Only for what XLA does not split by itself.
 
     Args:
-      function: its first argument and its result lie by rows, the others whole. It must
-        not depend on how many rows there are.
+      function: its first argument, an array or several, and its result lie by rows, the
+        others whole. It must not depend on how many rows there are.
       mesh: `mesh()`, an argument so that jitted callers depend on it; None returns the
         function itself.
     """

@@ -22,6 +22,7 @@ def knn(
     temperature: float = 0.1,
     num_classes: int,
     block_size: int = 1024,
+    same: np.ndarray | None = None,
 ) -> jax.Array:
     """Classifies each query by a vote of the k most similar features of the bank.
 
@@ -37,19 +38,19 @@ def knn(
       temperature: greater than 0.
       num_classes: C.
       block_size: queries handled together.
+      same: int [M], the row of the bank with the query's own image, which has no vote;
+        -1: none. None: all -1.
 
     Returns:
       int32 [M]: the predicted classes; of equal votes, the lowest class.
 
     Raises:
-      ValueError: shapes don't match, no row of the bank has a label, or a label is
-        outside of [-1, num_classes).
+      ValueError: shapes don't match, no row has a label, or one is not in [-1, C).
 
     Example:
       >>> bank, labels = np.eye(3), np.array([0, 1, -1])
-      >>> queries = np.array([[5.0, 1.0, 9.0], [1.0, 5.0, 9.0]])
-      >>> knn(queries, bank, labels, k=1, num_classes=2).tolist()
-      [0, 1]
+      >>> knn(np.array([[1.0, 5.0, 9.0]]), bank, labels, k=1, num_classes=2).tolist()
+      [1]
 
     References:
       Wu et al., Unsupervised feature learning via non-parametric instance
@@ -57,13 +58,14 @@ def knn(
     """
     matching = queries.ndim == bank.ndim == 2 and queries.shape[1] == bank.shape[1]
     if not matching or labels.shape != bank.shape[:1]:
-        shapes = f"{queries.shape}, {bank.shape}, {labels.shape}"
-        raise ValueError(f"need queries [M, D], bank [N, D], labels [N]: {shapes}")
+        found = f"{queries.shape}, {bank.shape}, {labels.shape}"
+        raise ValueError(f"need queries [M, D], bank [N, D], labels [N]: {found}")
     labelled = labelled_rows(np.asarray(labels), num_classes)
     if not labelled.all():
         bank, labels = bank[labelled], labels[labelled]
     return _predict(
         jnp.asarray(queries),
+        _kept_rows(same, labelled, len(queries)),
         jnp.asarray(bank),
         jnp.asarray(labels),
         temperature,
@@ -73,13 +75,24 @@ def knn(
     )
 
 
-def _predict(queries, bank, labels, temperature, block_size: int, **options):
+def _kept_rows(same: np.ndarray | None, kept: np.ndarray, queries: int) -> np.ndarray:
+    """`same` of `knn` as rows of the bank's `kept` rows, int32 [M]."""
+    if same is None:
+        return np.full(queries, -1, np.int32)
+    if same.shape != (queries,):
+        raise ValueError(f"need same [{queries}], one for each query: {same.shape}")
+    places = np.where(kept, np.cumsum(kept) - 1, -1)
+    return np.where(same < 0, -1, places[same]).astype(np.int32)
+
+
+def _predict(queries, same, bank, labels, temperature, block_size: int, **options):
     """`_classify` on the devices: each has its share of the queries, and the bank."""
     count, whole = len(queries), devices.whole()
     missing = devices.round_up(count) - count
     padded = jnp.pad(queries, ((0, missing), (0, 0))) if missing else queries
+    same = np.pad(same, (0, missing), constant_values=-1)
     classes = _classify(
-        devices.put(padded, devices.rows()),
+        devices.put((padded, same), devices.rows()),
         *devices.put((bank, labels), whole),
         temperature,
         block_size=min(block_size, max(len(padded) // devices.count(), 1)),
@@ -126,7 +139,7 @@ def normalize(features: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("k", "num_classes", "block_size", "mesh"))
 def _classify(
-    queries,
+    queries: tuple[jax.Array, jax.Array],
     bank,
     labels,
     temperature,
@@ -136,7 +149,7 @@ def _classify(
     block_size: int,
     mesh: Mesh | None = None,
 ):
-    """See `knn`. Each device of the mesh classifies its own queries.
+    """See `knn`; `queries` are features and `same`. Each device classifies its own.
 
     XLA would compare on each device its own, but gather all similarities for `top_k`.
     """
@@ -151,16 +164,26 @@ def _classify_rows(
 ):
     bank = normalize(bank)
     rows = jnp.arange(block_size)[:, None]
+    columns = jnp.arange(len(bank))[None]
 
     def vote(block):
-        similarity = jnp.matmul(normalize(block), bank.T, precision="highest")
+        features, same = block
+        similarity = jnp.matmul(normalize(features), bank.T, precision="highest")
+        # It must neither vote nor take the place of a neighbour.
+        similarity = jnp.where(columns == same[:, None], -jnp.inf, similarity)
         largest, index = jax.lax.top_k(similarity, k)
         # exp(s / 0.01) overflows float32; only the ratios of the weights matter.
         weights = jnp.exp((largest - largest[:, :1]) / temperature)
+        weights = jnp.where(largest == -jnp.inf, 0.0, weights)
         votes = jnp.zeros([block_size, num_classes])
         return votes.at[rows, labels[index]].add(weights).argmax(-1)
 
-    count, dim = queries.shape
-    padded = jnp.pad(queries, ((0, -count % block_size), (0, 0)))
-    classes = jax.lax.map(vote, padded.reshape(-1, block_size, dim))
+    features, same = queries
+    count, dim = features.shape
+    padding = (0, -count % block_size)
+    blocks = (
+        jnp.pad(features, (padding, (0, 0))).reshape(-1, block_size, dim),
+        jnp.pad(same, padding, constant_values=-1).reshape(-1, block_size),
+    )
+    classes = jax.lax.map(vote, blocks)
     return classes.reshape(-1)[:count].astype(jnp.int32)

@@ -33,11 +33,24 @@ def check(path: str | os.PathLike, config: Config) -> None:
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")
-    recipe = path / "config.json"
-    if recipe.exists() and _begun(path):
-        made_by = _read(recipe, "--workdir", "use another --workdir")
-        same_recipe(made_by, config, str(path))
+    if _begun(path):
+        same_recipe(_recipe(path), config, str(path))
     results(path)
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """The fields of the recipe whose run `path` holds."""
+    recipe = path / "config.json"
+    if recipe.exists():
+        return _read(recipe, "--workdir", "use another --workdir")
+    # Without it, another recipe would go on with these checkpoints.
+    made_by = results(path).get("config")
+    if not isinstance(made_by, dict):
+        raise RequestError(
+            f"--workdir: {path} has checkpoints, but no config.json that says of which "
+            "recipe; put it back, or use another --workdir"
+        )
+    return made_by
 
 
 def _begun(path: Path) -> bool:

@@ -75,6 +75,8 @@ def _results(results: dict[str, Any], config: Config) -> str:
     notes = []
     if with_published:
         notes.append(f"Published, not ours: {config.published.source}.")
+    if rows and (seen := table.seen_in_training(config)):
+        notes.append(seen)
     if "pretrain" in results:
         notes.append(table.pretraining(results["pretrain"]))
     shown = html.results_table(head, body) if rows else ""

@@ -176,9 +176,21 @@ def table(results: dict[str, Any], config: Config) -> str:
         text = []
     if config.published.rows:
         text.append(f"({config.published.source})")
+    if shown and (seen := seen_in_training(config)):
+        text.append(seen)
     if "pretrain" in results:
         text.append(pretraining(results["pretrain"]))
     return "\n".join(text)
+
+
+def seen_in_training(config: Config) -> str:
+    """A warning if the scores are of images that the classifiers were trained on."""
+    if config.data.test_split != config.data.train_split:
+        return ""
+    return (
+        "The test images are the training images: probe, fine-tuning and supervised "
+        "training have seen them with their labels. kNN leaves out the image itself."
+    )
 
 
 def pretraining(result: dict[str, Any]) -> str:

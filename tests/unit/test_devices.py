@@ -131,7 +131,8 @@ def test_neighbours_vote_alike_on_two_devices(queries, block_size):
 def test_similarities_stay_on_their_device(two):
     """By itself, XLA would gather them all on every device for `top_k`."""
     whole = devices.put((np.ones((40, 5)), np.zeros(40, int)), devices.whole())
-    queries = devices.put(np.ones((64, 5)), devices.rows())
+    queries = np.ones((64, 5)), np.full(64, -1)
+    queries = devices.put(queries, devices.rows())
     options = {"k": 3, "num_classes": 2, "block_size": 32, "mesh": devices.mesh()}
     lowered = neighbours._classify.lower(queries, *whole, 0.1, **options)
     text = lowered.compile().as_text()

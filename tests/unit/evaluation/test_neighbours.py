@@ -64,6 +64,33 @@ def test_knn(rng, k, temperature, block_size):
     assert 0.3 < np.mean(expected == truth) < 1
 
 
+@pytest.mark.parametrize("k", [1, 5, 500])
+def test_an_image_does_not_vote_for_itself(rng, k):
+    """On noise whose neighbours are random, k 1 gave 100 %: each image found itself."""
+    bank, labels = clusters(rng, 60)
+    labels[7], labels[20] = -1, -1  # their rows leave the bank and shift the others
+    kept = labels >= 0
+    expected = [
+        reference(
+            bank[[i]],
+            *(x[kept & (np.arange(60) != i)] for x in (bank, labels)),
+            k,
+            0.1,
+            4,
+        )[0]
+        for i in range(60)
+    ]
+    found = knn(bank, bank, labels, k=k, num_classes=4, same=np.arange(60))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_image_that_is_alone_has_no_neighbour(rng):
+    """Not even itself: no vote, and of equal votes the lowest class."""
+    bank, _ = clusters(rng, 1)
+    found = knn(bank, bank, np.array([2]), num_classes=4, same=np.array([0]))
+    assert found.tolist() == [0]
+
+
 def test_rows_without_a_label_are_not_in_the_bank(rng):
     bank, labels = clusters(rng, 60)
     queries, _ = clusters(rng, 40)
@@ -97,7 +124,13 @@ def test_knn_keeps_one_block_in_memory():
     text = str(
         jax.make_jaxpr(
             lambda q, b: neighbours._classify(
-                q, b, jnp.zeros(512, int), 0.1, k=5, num_classes=3, block_size=32
+                (q, jnp.full(256, -1)),
+                b,
+                jnp.zeros(512, int),
+                0.1,
+                k=5,
+                num_classes=3,
+                block_size=32,
             )
         )(*shapes)
     )

@@ -11,6 +11,7 @@ import tiny_recipe
 
 from configs import common
 from simclr_jax import data
+from simclr_jax.config.fields import to_json
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore
@@ -148,6 +149,20 @@ def test_a_workdir_without_a_checkpoint_takes_another_recipe(workdir, config):
     assert made["optimizer"]["lr"] == 0.5
     assert again.metrics() == []  # else they would stay beside the new run's
     again.close()
+
+
+def test_a_lost_recipe_does_not_let_another_one_in(workdir, config):
+    """Without config.json, another seed went on with the checkpoints and exited 0."""
+    begin(workdir)
+    (workdir.path / "config.json").unlink()
+    with pytest.raises(RequestError, match=r"checkpoints, but no config\.json"):
+        check(workdir.path, config)
+    # results.json has the recipe too.
+    made = {"config": json.loads(to_json(config))}
+    (workdir.path / "results.json").write_text(json.dumps(made))
+    check(workdir.path, config)
+    with pytest.raises(RequestError, match=r"config\.seed"):
+        check(workdir.path, changed(config, "seed", 7))
 
 
 def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):

@@ -85,6 +85,15 @@ def test_top5_has_a_column_where_there_are_more_than_five_classes():
     validate(config)
 
 
+def test_scores_of_images_seen_in_training_are_called_that():
+    config = common.get_config()
+    results = {"knn": {"top1": 0.5, "step": 1, "max_steps": 0}}
+    assert "have seen them" not in table.table(results, config)
+    config.data.test_split = config.data.train_split
+    assert "The test images are the training images" in table.table(results, config)
+    assert "training images" not in table.table({}, config)
+
+
 def test_published_rows_have_three_or_four_entries():
     config = common.get_config()
     for wrong in (("knn", 60.0), ("knn", 60.0, 80.0, 90.0, 95.0), ("knn", 60.0, "80")):
