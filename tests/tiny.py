@@ -67,7 +67,12 @@ def write_npz(path: Path, train: int = 64, test: int = 40, draw=squares) -> Path
 
 # Seconds after which a process counts as hung: no busy machine is that slow.
 PATIENCE = 3600
-_ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    # Runs share the tests' cache; even its many small programs, half of the time.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 
 
 def launch(*args: str, wait: bool = True, **env: str):
