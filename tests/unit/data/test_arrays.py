@@ -149,7 +149,13 @@ def test_npz_without_labels(tmp_path, arrays):
         ({"test_images": np.zeros((2, 5, 5), np.uint8)}, "the same shape"),
         ({"train_labels": np.arange(5)}, "must be 6 integers"),
         ({"train_labels": np.zeros(6)}, "must be 6 integers"),
-        ({"train_labels": np.full(6, -2)}, "must be 6 integers"),
+        ({"train_labels": np.full(6, -2)}, "the label -2; labels must be .* -1"),
+        ({"train_labels": np.full(6, -(2**32))}, "the label -4294967296;"),
+        ({"train_labels": np.arange(6) + 2**32}, "the label 4294967296;"),
+        ({"test_labels": np.array([2**33 + 1, 0], np.uint64)}, "label 8589934593;"),
+        ({"test_labels": np.array([1, 2**64 - 1], np.uint64)}, f"label {2**64 - 1};"),
+        ({"train_labels": np.full(6, 2_000_000_000)}, "from 0 to 999999, or -1"),
+        ({"train_labels": np.full(6, 1_000_000)}, "the label 1000000;"),
         ({"train_labels": np.array([{}] * 6)}, "allow_pickle=False"),
     ],
 )
@@ -188,6 +194,16 @@ def test_a_single_array_is_no_npz(tmp_path, arrays):
     for act in (data.describe, lambda *a, **k: data.load(*a, "train", **k)):
         with pytest.raises(DataError, match=r"^path: .*single array"):
             act("npz", path=str(tmp_path / "set.npy"))
+
+
+def test_the_largest_label(tmp_path, arrays):
+    arrays["test_labels"] = np.array([999_999, -1])
+    path = str(tmp_path / "set.npz")
+    np.savez(path, **arrays)
+    assert data.describe("npz", path=path).num_classes == 1_000_000
+    np.testing.assert_array_equal(
+        data.load("npz", "test", path=path).labels, [999_999, -1]
+    )
 
 
 def test_npz_needs_a_path_and_a_known_split(tmp_path, arrays):
