@@ -239,6 +239,36 @@ def test_balanced_subset_at_its_edges():
             data.balanced_subset(labels, fraction, seed=0, num_classes=2)
 
 
+def test_classes_that_are_not_there_take_no_share():
+    labels = np.array([0, 5, 40] * 20)
+    for num_classes in (41, 1000):
+        fifth = data.balanced_subset(labels, 0.2, seed=0, num_classes=num_classes)
+        assert np.bincount(labels[fifth])[[0, 5, 40]].tolist() == [4, 4, 4]
+    # Only the numbers of the classes differ: the same images are drawn.
+    renamed = data.balanced_subset(np.arange(60) % 3, 0.2, seed=0, num_classes=3)
+    np.testing.assert_array_equal(fifth, renamed)
+    none = data.balanced_subset(np.full(5, -1), 0.2, seed=0, num_classes=0)
+    assert none.shape == (0,)
+
+
+def test_a_rare_class_leaves_the_others_as_they_are():
+    labels = np.repeat([0, 1, 2], [50, 9, 1])
+    chosen = data.balanced_subset(labels, 0.9, seed=0, num_classes=3)
+    assert np.bincount(labels[chosen]).tolist() == [18, 9, 1]
+
+
+def test_a_draw_is_what_it_always_was():
+    """Workdirs of older versions continue with the same images.
+
+    Class by class, the first of a permutation by one generator.
+    """
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(4), 25))
+    rng = np.random.default_rng((7, 2))
+    drawn = [rng.permutation(np.flatnonzero(labels == c))[:5] for c in range(4)]
+    chosen = data.balanced_subset(labels, 0.2, seed=(7, 2), num_classes=4)
+    np.testing.assert_array_equal(chosen, np.sort(np.concatenate(drawn)))
+
+
 def test_shuffled_gives_the_batches_of_a_resident():
     source = data.load("mnist5k", "test", limit=30)
     batches = source.batches(8, seed=(5, 2), start=2)
