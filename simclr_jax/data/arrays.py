@@ -27,6 +27,9 @@ from simclr_jax.errors import DataError, install, one_line
 NAMES = ("mnist5k", "npz")
 _SPLITS = ("train", "test")
 _RESIZED_AT_ONCE = 1024
+# A label is the number of a class, and all classes up to it get a name and an output of
+# the classifier. The largest public data sets have tens of thousands of classes.
+_MOST_CLASSES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -225,10 +228,18 @@ def _labels(archive: np.lib.npyio.NpzFile, path: str, split: str) -> np.ndarray:
     if key not in archive.files:
         return np.full(count, -1, np.int32)
     labels = archive[key]
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or labels.min() < -1:
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise DataError(
             "path",
             f"{key} in {path} is {labels.dtype} {list(labels.shape)}; it must be "
-            f"{count} integers of at least -1",
+            f"{count} integers",
         )
+    # Before they become int32, in which 2^32 would be 0.
+    for label in (int(labels.min()), int(labels.max())):
+        if not -1 <= label < _MOST_CLASSES:
+            raise DataError(
+                "path",
+                f"{key} in {path} has the label {label}; labels must be integers from "
+                f"0 to {_MOST_CLASSES - 1}, or -1 where there is none",
+            )
     return labels.astype(np.int32)

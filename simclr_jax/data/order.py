@@ -86,10 +86,11 @@ def balanced_subset(
 ) -> np.ndarray:
     """Draws the same number of labelled examples from every class.
 
-    That number is round(fraction * labelled / num_classes), at least 1; a class with
-    fewer gives all it has. With the same seed, a smaller fraction draws a subset of
-    what a larger one draws. A fraction of 1 keeps all labelled examples, balanced or
-    not.
+    That number is round(fraction * labelled / classes), at least 1, where only classes
+    that have an example count; a class with fewer gives all it has, and no other gives
+    more for it. So the share drawn may differ from `fraction`: 28 of 60 for classes of
+    50, 9 and 1 at 0.9. With the same seed, a smaller fraction draws a subset of what a
+    larger one draws. A fraction of 1 keeps all labelled examples, balanced or not.
 
     Args:
       labels: int [N], -1 where unlabelled (never drawn).
@@ -108,10 +109,10 @@ def balanced_subset(
     labelled = np.flatnonzero(labels >= 0)
     if fraction == 1:
         return labelled
-    count = max(1, round(fraction * len(labelled) / num_classes))
+    present = np.unique(labels[labelled])
+    present = present[present < num_classes]
+    count = max(1, round(fraction * len(labelled) / max(1, len(present))))
     rng = np.random.default_rng(seed)
     # Each class is permuted in full before it is cut, so smaller fractions nest.
-    drawn = [
-        rng.permutation(np.flatnonzero(labels == c))[:count] for c in range(num_classes)
-    ]
-    return np.sort(np.concatenate(drawn))
+    drawn = [rng.permutation(np.flatnonzero(labels == c))[:count] for c in present]
+    return np.sort(np.concatenate([labelled[:0], *drawn]))

@@ -116,11 +116,12 @@ class Images:
         return label_file.positions(path, stored, self.train.labels)
 
     def label_fraction(self, section: str) -> float:
-        """The share of labels used: the field, or the share that `label_file` lists."""
-        fields = self._config[section]
-        if not fields.get("label_file"):
-            return fields.label_fraction
-        return len(self._listed) / np.count_nonzero(self.train.labels >= 0)
+        """The share of the labels that `labelled_indices` uses, at most 1.
+
+        It may differ from the field, for example where a class has few images.
+        """
+        used = len(self.labelled_indices(section))
+        return used / max(1, np.count_nonzero(self.train.labels >= 0))
 
     def _load(self, split: str, limit: int) -> data.Source:
         fields = self._config.data

@@ -7,6 +7,8 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from simclr_jax import checkpoint, data, devices, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having, trained
@@ -205,12 +207,14 @@ def _labelled_images(config: Config, section: str, images: int, info: data.Info)
 
 
 def _balanced(images: int, fraction: float, classes: int) -> int:
-    """The size of a class-balanced subset if all classes are equally frequent.
+    """The largest that a class-balanced subset can be.
 
-    Otherwise it may be smaller; `stages.run` counts the images."""
+    It depends on how many of the classes have an image. `stages.run` counts them."""
     if fraction == 1 or not classes:
         return images
-    return max(1, round(fraction * images / classes)) * classes
+    present = np.arange(1, classes + 1)
+    each = np.maximum(1, np.round(fraction * images / present))
+    return min(images, int((each * present).max()))
 
 
 def check_batches(config: Config, counts: Mapping[str, int]) -> None:

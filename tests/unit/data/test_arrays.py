@@ -149,7 +149,13 @@ def test_npz_without_labels(tmp_path, arrays):
         ({"test_images": np.zeros((2, 5, 5), np.uint8)}, "the same shape"),
         ({"train_labels": np.arange(5)}, "must be 6 integers"),
         ({"train_labels": np.zeros(6)}, "must be 6 integers"),
-        ({"train_labels": np.full(6, -2)}, "must be 6 integers"),
+        ({"train_labels": np.full(6, -2)}, "the label -2; labels must be .* -1"),
+        ({"train_labels": np.full(6, -(2**32))}, "the label -4294967296;"),
+        ({"train_labels": np.arange(6) + 2**32}, "the label 4294967296;"),
+        ({"test_labels": np.array([2**33 + 1, 0], np.uint64)}, "label 8589934593;"),
+        ({"test_labels": np.array([1, 2**64 - 1], np.uint64)}, f"label {2**64 - 1};"),
+        ({"train_labels": np.full(6, 2_000_000_000)}, "from 0 to 999999, or -1"),
+        ({"train_labels": np.full(6, 1_000_000)}, "the label 1000000;"),
         ({"train_labels": np.array([{}] * 6)}, "allow_pickle=False"),
     ],
 )
@@ -190,6 +196,16 @@ def test_a_single_array_is_no_npz(tmp_path, arrays):
             act("npz", path=str(tmp_path / "set.npy"))
 
 
+def test_the_largest_label(tmp_path, arrays):
+    arrays["test_labels"] = np.array([999_999, -1])
+    path = str(tmp_path / "set.npz")
+    np.savez(path, **arrays)
+    assert data.describe("npz", path=path).num_classes == 1_000_000
+    np.testing.assert_array_equal(
+        data.load("npz", "test", path=path).labels, [999_999, -1]
+    )
+
+
 def test_npz_needs_a_path_and_a_known_split(tmp_path, arrays):
     with pytest.raises(DataError, match=r"^path: empty"):
         data.describe("npz")
@@ -221,6 +237,36 @@ def test_balanced_subset_at_its_edges():
     for fraction in (0.0, 1.5, float("nan")):
         with pytest.raises(ValueError, match="fraction"):
             data.balanced_subset(labels, fraction, seed=0, num_classes=2)
+
+
+def test_classes_that_are_not_there_take_no_share():
+    labels = np.array([0, 5, 40] * 20)
+    for num_classes in (41, 1000):
+        fifth = data.balanced_subset(labels, 0.2, seed=0, num_classes=num_classes)
+        assert np.bincount(labels[fifth])[[0, 5, 40]].tolist() == [4, 4, 4]
+    # Only the numbers of the classes differ: the same images are drawn.
+    renamed = data.balanced_subset(np.arange(60) % 3, 0.2, seed=0, num_classes=3)
+    np.testing.assert_array_equal(fifth, renamed)
+    none = data.balanced_subset(np.full(5, -1), 0.2, seed=0, num_classes=0)
+    assert none.shape == (0,)
+
+
+def test_a_rare_class_leaves_the_others_as_they_are():
+    labels = np.repeat([0, 1, 2], [50, 9, 1])
+    chosen = data.balanced_subset(labels, 0.9, seed=0, num_classes=3)
+    assert np.bincount(labels[chosen]).tolist() == [18, 9, 1]
+
+
+def test_a_draw_is_what_it_always_was():
+    """Workdirs of older versions continue with the same images.
+
+    Class by class, the first of a permutation by one generator.
+    """
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(4), 25))
+    rng = np.random.default_rng((7, 2))
+    drawn = [rng.permutation(np.flatnonzero(labels == c))[:5] for c in range(4)]
+    chosen = data.balanced_subset(labels, 0.2, seed=(7, 2), num_classes=4)
+    np.testing.assert_array_equal(chosen, np.sort(np.concatenate(drawn)))
 
 
 def test_shuffled_gives_the_batches_of_a_resident():

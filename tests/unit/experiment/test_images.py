@@ -119,6 +119,26 @@ def test_a_fraction_of_the_labels_is_balanced_and_drawn_by_the_seed(npz, section
     assert not np.array_equal(other, chosen)
 
 
+RARE = np.repeat([0, 1, 2], [30, 9, 1])
+ABSENT = np.array([0, 5, 40, 40] * 10)
+
+
+@pytest.mark.parametrize(
+    "labels, fraction, used",
+    [
+        (RARE, 0.9, 12 + 9 + 1),  # round(0.9 * 40 / 3) of each class that has as many
+        (ABSENT, 0.2, 3 * 3),  # round(8 / 3) of each class that is there
+        (RARE, 1.0, 40),
+    ],
+)
+@pytest.mark.parametrize("section", ["probe", "finetune"])
+def test_the_share_on_record_is_the_one_used(npz, labels, fraction, used, section):
+    np.savez(npz, **dict(np.load(npz)) | {"train_labels": labels})
+    images = opened(npz, **{f"{section}.label_fraction": fraction})
+    assert len(images.labelled_indices(section)) == used
+    assert images.label_fraction(section) == used / 40
+
+
 def test_the_stages_share_one_draw(npz):
     """A baseline and what is compared with it see the same labels."""
     fields = {"probe.label_fraction": 0.1, "finetune.label_fraction": 0.3}

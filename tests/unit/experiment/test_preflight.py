@@ -11,6 +11,7 @@ from simclr_jax.config.stages import STAGES, Stage
 from simclr_jax.errors import DataError, DivergedError, RequestError
 from simclr_jax.experiment import preflight
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.experiment.images import Images
 
 FIELDS = {
     "name": "config.data.name",
@@ -179,10 +180,12 @@ def test_the_limit_is_of_the_split_to_pretrain_on(tmp_path):
 
 def test_fine_tuning_within_pretraining_is_checked_like_the_stage(tmp_path):
     fields = {"stages": ("pretrain",), "probe.every_epochs": 0}
-    config = recipe(tmp_path, **fields, **{"finetune.batch_size": 33})
+    config = recipe(tmp_path, **fields, **{"finetune.batch_size": 34})
     preflight.check(config, tmp_path / "run")  # nothing is fine-tuned
     config.finetune.every_epochs = 1
-    expected = "config.finetune.batch_size: 33 is larger than the 32 images"
+    # The labels are not read yet: half of 64, if one of the 4 classes has no image, is
+    # three times 11.
+    expected = "config.finetune.batch_size: 34 is larger than the 33 images"
     assert said(config, tmp_path).startswith(expected)
     config.finetune.label_file = str(tmp_path / "absent.txt")
     assert said(config, tmp_path).startswith("config.finetune.label_file: ")
@@ -192,6 +195,17 @@ def test_fine_tuning_within_pretraining_is_checked_like_the_stage(tmp_path):
     assert said(config, tmp_path) == (
         "config.finetune.every_epochs: it needs labels, and npz has none; set it to 0"
     )
+
+
+def test_classes_that_are_not_there_are_no_reason_to_refuse_a_batch(tmp_path):
+    """Labels up to 1000, of which three are there: round(12 / 3) of each."""
+    config = recipe(tmp_path, **{"finetune.every_epochs": 1, "finetune.batch_size": 12})
+    config.finetune.label_fraction = 12 / 64
+    arrays = dict(np.load(config.data.path))
+    labels = np.array([0, 5, 1000])[np.arange(64) % 3]
+    np.savez(config.data.path, **arrays | {"train_labels": labels})
+    preflight.check(config, tmp_path / "run")
+    assert len(Images(config, (0,)).labelled_indices("finetune")) == 12
 
 
 @pytest.mark.parametrize("labels", ["", "all"])
