@@ -208,7 +208,7 @@ def _data() -> Any:
     fields.limit = 0  # pretrain on the first n images only; 0: all
     # Side, in pixels, to which decoded images are resized for storage; 0: no resizing.
     fields.stored_size = 0
-    fields.streaming = False  # read with tf.data; do not keep images on the device
+    fields.streaming = False  # decode each batch anew; keep no images on the device
     fields.device_limit_gb = 4.0  # larger data sets are streamed
     return fields
 

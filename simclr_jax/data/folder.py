@@ -4,28 +4,28 @@
     PATH/SPLIT/CLASS/*.jpg     split SPLIT with classes; one of them is `train`
     PATH/SPLIT/*.jpg           split SPLIT without labels, as `unlabelled`
 
-Pillow decodes what cameras and phones write; tf.data runs it in parallel.
+Pillow decodes what cameras and phones write, in several threads.
 """
 
 import functools
 import math
 import os
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from simclr_jax.data._tensorflow import tensorflow
+from simclr_jax.data.image_files import decode, suffixes
 from simclr_jax.data.order import permuted
+from simclr_jax.data.pool import in_order
 from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
 from simclr_jax.data.rows import completed, in_rows
 from simclr_jax.errors import DataError, one_line
 
 NAME = "folder"
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+_BATCHES_AHEAD = 2  # decoded before they are asked for
 
 
 class _Split(NamedTuple):
@@ -81,7 +81,8 @@ def _splits(path: str) -> dict[str, _Split]:
     splits = {name: split for name, split in splits.items() if split.files}
     if not splits:
         raise DataError(
-            "path", f"no image file in {path}; image files end in {', '.join(ENDINGS)}"
+            "path",
+            f"no image file in {path}; image files end in {', '.join(suffixes())}",
         )
     return splits
 
@@ -113,7 +114,7 @@ def _files(folder: Path) -> tuple[str, ...]:
         images += [
             prefix + name
             for name in files
-            if _seen(name) and name.lower().endswith(ENDINGS)
+            if _seen(name) and name.lower().endswith(suffixes())
         ]
     return tuple(sorted(images, key=lambda name: (zlib.crc32(os.fsencode(name)), name)))
 
@@ -153,8 +154,6 @@ class FolderReader:
         self.num_examples, self.class_names = count, class_names
         self.image_shape = (size, size, 3)
         self.labels = np.array([number[x] for x in classes[:count]], np.int32)
-        self._damage: DataError | None = None
-        self._tf = tensorflow()
 
     def file_names(self) -> list[str]:
         """Without their folders, as published lists have them."""
@@ -171,84 +170,32 @@ class FolderReader:
         rows: slice | None = None,
     ) -> Iterator[Batch]:
         """One pass; see reader.Reader."""
-        tf = self._tf
         order = np.arange(self.num_examples) if keep is None else keep
         order = order if shuffle is None else permuted(order, shuffle)
-        order = order[start:stop].astype(np.int64)
-        rows = rows or slice(0, batch_size)
-        dataset = tf.data.Dataset.from_tensor_slices(in_rows(order, batch_size, rows))
-        dataset = dataset.map(
-            self._example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        dataset = dataset.batch(rows.stop - rows.start).prefetch(2)
-        # Looked up now: an iterator dropped at exit outlives TensorFlow's modules.
-        failed = tf.errors.OpError
+        order = order[start:stop].astype(np.int32)
         count = math.ceil(len(order) / batch_size)
-        try:
-            yield from completed(dataset.as_numpy_iterator(), count, self.image_shape)
-        except failed as error:
-            raise self._damage or error from error
+        rows = rows or slice(0, batch_size)
+        mine = in_rows(order, batch_size, rows)
+        batches = self._batches(mine, rows.stop - rows.start)
+        return completed(batches, count, self.image_shape)
 
-    def _example(self, position: Any) -> Batch:
-        tf = self._tf
-        image = tf.numpy_function(self._image, [position], tf.uint8)
-        return {
-            "image": tf.ensure_shape(image, self.image_shape),
-            "label": tf.gather(tf.constant(self.labels), position),
-            "index": tf.cast(position, tf.int32),
-        }
+    def _batches(self, order: np.ndarray, size: int) -> Iterator[Batch]:
+        """The images at these positions; the last batch may be smaller."""
+        images = in_order(self._image, order, ahead=_BATCHES_AHEAD * size)
+        for first in range(0, len(order), size):
+            index = order[first : first + size]
+            image = np.empty((len(index), *self.image_shape), np.uint8)
+            for row in image:
+                row[:] = next(images)
+            yield {"image": image, "label": self.labels[index], "index": index}
 
-    def _image(self, position: np.ndarray) -> np.ndarray:
+    def _image(self, position: int) -> np.ndarray:
         file = os.path.join(self._path, self._files[position])
         try:
             return decode(file, self.image_shape[0])
         # Pillow's decoders raise errors of many types for damaged bytes.
         except Exception as error:
-            # TensorFlow reports only that reading failed, so the reason is kept here.
             reason = one_line(str(error).replace(file, "it"))
-            self._damage = DataError(
+            raise DataError(
                 "path", f"cannot read {file}: {reason}; repair it or remove it"
-            )
-            raise
-
-
-def decode(file: str, size: int) -> np.ndarray:
-    """The central square of an image, resized to `size` pixels a side.
-
-    Resizing is bilinear with antialiasing. The EXIF orientation is applied. Grey,
-    palette, 16-bit and CMYK images become RGB, transparency is dropped, and an
-    animation gives its first frame.
-
-    Returns:
-      uint8 [size, size, 3].
-    """
-    from PIL import Image, ImageOps  # slow, and error messages must not wait for it
-
-    with warnings.catch_warnings():
-        # Pillow warns about large images and odd EXIF but reads them.
-        warnings.simplefilter("ignore")
-        with Image.open(file) as image:
-            # Decodes a JPEG at an eighth to a half of its size if that is enough.
-            image.draft("RGB", (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(image)
-            side = min(upright.size)
-            left, top = ((length - side) / 2 for length in upright.size)
-            square = _rgb(upright).resize(
-                (size, size),
-                Image.Resampling.BILINEAR,
-                box=(left, top, left + side, top + side),
-            )
-    return np.asarray(square)
-
-
-def _rgb(image: Any) -> Any:
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16 bits; Pillow would keep the lower 8
-        pixels = np.asarray(image).astype(np.int64).clip(0, 65_535)
-        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+            ) from error

@@ -96,7 +96,7 @@ class Dataset(Protocol):
           stored_size: side s in pixels. Images are resized once when decoded (short
             side to s, bilinear with antialiasing) and cropped to the central [s, s]. 0
             keeps the stored size, which must then be the same for all. Resizing loads
-            TensorFlow.
+            TensorFlow, except of a folder's images.
           shuffle_buffer: for tfrecord files, the number of encoded examples in host
             memory that shuffling draws from; other data sets are shuffled as a whole.
             A buffer as large as the split gives a uniform permutation. It takes buffer

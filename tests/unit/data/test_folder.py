@@ -1,6 +1,8 @@
 """A folder of image files: its splits and classes, and whatever a camera writes."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,6 +142,25 @@ def test_a_large_jpeg_is_what_its_full_decoding_gives(tmp_path):
     expected = resized(pixels, 32).numpy()
     found = folder.decode(str(tmp_path / "x.jpg"), 32)
     assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+def test_a_folder_needs_no_tensorflow(classes):
+    """Resident and streamed, in a process where importing it fails."""
+    script = f"""
+import sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
+from simclr_jax import data
+for streaming in (False, True):
+    source = data.load("folder", "train", path={str(classes)!r}, stored_size=8,
+                       streaming=streaming)
+    batch = data.take(next(source.batches(4, seed=(0,))))
+    print(type(source).__name__, batch["image"].shape, source.num_classes)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "Resident (4, 8, 8, 3) 2\nStream (4, 8, 8, 3) 2\n"
+    assert done.stderr == ""
 
 
 def test_orientation_and_colours_of_every_kind(tmp_path):
