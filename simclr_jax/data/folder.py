@@ -1,51 +1,75 @@
 """Reads your own image files from a folder: the data set "folder".
 
     PATH/**/*.jpg              one split, `train`, without labels
+    PATH/CLASS/*.jpg           one split, `train`, with classes: two folders or more,
+                               and no image beside them
     PATH/SPLIT/CLASS/*.jpg     split SPLIT with classes; one of them is `train`
     PATH/SPLIT/*.jpg           split SPLIT without labels, as `unlabelled`
 
-Pillow decodes what cameras and phones write, in several threads.
+Pillow decodes what cameras and phones write, in several threads. Train, TEST and the
+like are the splits' names in lower case. Where there is no folder test, val (or valid,
+or validation) is `test` too.
 """
 
-import functools
 import math
 import os
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from simclr_jax.data.image_files import decode, suffixes
+from simclr_jax.data import damage, summary
+from simclr_jax.data.image_files import decode
 from simclr_jax.data.order import permuted
 from simclr_jax.data.pool import in_order
 from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
 from simclr_jax.data.rows import completed, in_rows
-from simclr_jax.errors import DataError, one_line
+from simclr_jax.data.scan import Split, class_names, scan
 
 NAME = "folder"
 _BATCHES_AHEAD = 2  # decoded before they are asked for
-
-
-class _Split(NamedTuple):
-    files: tuple[str, ...]  # below the folder, in stored order
-    classes: tuple[str | None, ...]  # of each file
+_LAYOUT = (
+    "put the images into PATH/train/CLASS/ and PATH/test/CLASS/ (or val in place of "
+    "test)"
+)
 
 
 class FolderDataset:
-    """The folder at `path`; opens no image. See reader.Dataset.
+    """The folder at `path`. See reader.Dataset.
+
+    It reads the headers of the files, and decodes all of them once if damaged files may
+    be skipped.
+
+    Args:
+      name: "folder".
+      path: the folder.
+      skip_damaged: how many damaged files, at most, are left out.
 
     Raises:
-      DataError: no such folder, no image in it, or a class that `train` lacks.
+      DataError: no such folder, no image in it, a class that `train` lacks, or more
+        damaged files than may be skipped.
     """
 
-    def __init__(self, name: str, path: str):
-        counts = {key: len(split.files) for key, split in _splits(path).items()}
-        names = _class_names(path)
-        self._path = path
+    def __init__(self, name: str, path: str, skip_damaged: int = 0):
+        found = scan(path)
+        checked = damage.check(path, thorough=skip_damaged > 0)
+        damage.require_few(path, checked, skip_damaged)
+        splits = {
+            key: split.without(checked.damaged) if checked.damaged else split
+            for key, split in found.splits.items()
+        }
+        splits = {key: split for key, split in splits.items() if split.files}
+        names = class_names(path, splits)
+        lines = tuple(summary.lines(path, splits, found, checked))
+        aliases = {x: key for x, key in found.aliases.items() if key in splits}
+        splits |= {alias: splits[key] for alias, key in aliases.items()}
+        counts = {key: len(split.files) for key, split in splits.items()}
+        shape = None, None, 3
+        self._path, self._splits, self._bits = path, splits, checked.bits
         self.info = Info(
-            name, counts, len(names), names, (None, None, 3), file_names=True
+            *(name, counts, len(names), names, shape),
+            file_names=True,
+            found=lines,
+            layout=_LAYOUT.replace("PATH", path),
         )
 
     def reader(
@@ -60,100 +84,28 @@ class FolderDataset:
         check_split(self.info, split)
         size, _, _ = stored_shape(self.info, stored_size)
         count = limited(self.info.num_examples[split], limit, f"{NAME} {split}")
-        return FolderReader(self._path, split, self.info.class_names, size, count)
-
-
-@functools.cache
-def _splits(path: str) -> dict[str, _Split]:
-    """The folder's splits by name, files in the order of `_files`."""
-    if not path:
-        raise DataError("path", "empty; 'folder' needs the path of a folder")
-    root = Path(path)
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise DataError("path", f"{path} {what}")
-    if (root / "train").is_dir():
-        folders = sorted(x.name for x in root.iterdir() if x.is_dir() and _seen(x.name))
-        splits = {name: _split(root, name) for name in folders}
-    else:
-        files = _files(root)
-        splits = {"train": _Split(files, (None,) * len(files))}
-    splits = {name: split for name, split in splits.items() if split.files}
-    if not splits:
-        raise DataError(
-            "path",
-            f"no image file in {path}; image files end in {', '.join(suffixes())}",
-        )
-    return splits
-
-
-def _split(root: Path, name: str) -> _Split:
-    files = tuple(f"{name}/{file}" for file in _files(root / name))
-    # split/class/.../file; one file outside the class folders means no classes.
-    parts = [file.split("/") for file in files]
-    if any(len(part) < 3 for part in parts):
-        return _Split(files, (None,) * len(files))
-    return _Split(files, tuple(part[1] for part in parts))
-
-
-def _files(folder: Path) -> tuple[str, ...]:
-    """All image files below a folder, as paths from there, in stored order.
-
-    A hash of the name gives the order, so the first n files mix classes and dates.
-    """
-    images, visited = [], set()
-    for place, below, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:  # a link to a folder seen before, or above
-            below.clear()
-            continue
-        visited.add(real)
-        below[:] = filter(_seen, below)
-        relative = os.path.relpath(place, folder).replace(os.sep, "/")
-        prefix = "" if relative == "." else f"{relative}/"
-        images += [
-            prefix + name
-            for name in files
-            if _seen(name) and name.lower().endswith(suffixes())
-        ]
-    return tuple(sorted(images, key=lambda name: (zlib.crc32(os.fsencode(name)), name)))
-
-
-def _seen(name: str) -> bool:
-    """Whether a name is not hidden, unlike .DS_Store and ._photo.jpg."""
-    return not name.startswith(".")
-
-
-def _class_names(path: str) -> tuple[str, ...]:
-    """The class folders of `train`, sorted; if it has none, those of all splits."""
-    splits = _splits(path)
-    classes = {
-        name: {label for label in split.classes if label is not None}
-        for name, split in splits.items()
-    }
-    known = classes.get("train") or set().union(*classes.values())
-    for name, labels in classes.items():
-        if labels - known:
-            raise DataError(
-                "path",
-                f"{path}/{name} has the class folder {min(labels - known)!r}, which "
-                f"{path}/train lacks",
-            )
-    return tuple(sorted(known))
+        files, classes = self._splits[split]
+        chosen, names = Split(files[:count], classes[:count]), self.info.class_names
+        return FolderReader(self._path, chosen, names, size, bits=self._bits)
 
 
 class FolderReader:
-    """The first `count` images of a split, as squares of `size`; see reader.Reader."""
+    """The images of a split, as squares of `size`; see reader.Reader."""
 
     def __init__(
-        self, path: str, split: str, class_names: tuple[str, ...], size: int, count: int
+        self,
+        path: str,
+        split: Split,
+        class_names: tuple[str, ...],
+        size: int,
+        *,
+        bits: int,  # of greyscale images with more than 8; see image_files.decode
     ):
-        files, classes = _splits(path)[split]
         number = {name: i for i, name in enumerate(class_names)} | {None: -1}
-        self._path, self._files = path, files[:count]
-        self.num_examples, self.class_names = count, class_names
+        self._path, self._files, self._bits = path, split.files, bits
+        self.num_examples, self.class_names = len(split.files), class_names
         self.image_shape = (size, size, 3)
-        self.labels = np.array([number[x] for x in classes[:count]], np.int32)
+        self.labels = np.array([number[x] for x in split.classes], np.int32)
 
     def file_names(self) -> list[str]:
         """Without their folders, as published lists have them."""
@@ -192,10 +144,7 @@ class FolderReader:
     def _image(self, position: int) -> np.ndarray:
         file = os.path.join(self._path, self._files[position])
         try:
-            return decode(file, self.image_shape[0])
+            return decode(file, self.image_shape[0], bits=self._bits)
         # Pillow's decoders raise errors of many types for damaged bytes.
         except Exception as error:
-            reason = one_line(str(error).replace(file, "it"))
-            raise DataError(
-                "path", f"cannot read {file}: {reason}; repair it or remove it"
-            ) from error
+            raise damage.unreadable(file, damage.reason(error, file)) from error
