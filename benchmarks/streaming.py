@@ -43,7 +43,7 @@ from PIL import Image
 from benchmarks import jpeg_shards
 from simclr_jax import data
 from simclr_jax.data._tensorflow import resized
-from simclr_jax.data.folder import decode
+from simclr_jax.data.image_files import decode
 from simclr_jax.experiment import provenance
 
 BATCH, SIZE, SEED, RATE = 256, 256, (0,), 2500

@@ -8,9 +8,12 @@ report with each image's nearest neighbours and a map of all images. `:labelled`
 
     PHOTOS/train/CLASS/*.jpg    PHOTOS/test/CLASS/*.jpg    [PHOTOS/unlabelled/*.jpg]
 
+(Train, TEST, val, valid and validation are understood too.)
+
 It pretrains on `train`, then evaluates: kNN, linear probe, fine-tuning on 10 % of the
 labels. `--config.data.pretrain_split=unlabelled` pretrains on images without labels
 instead; `--config.data.test_split=val` names another test split.
+`--config.data.skip_damaged=20` goes on without up to 20 damaged files.
 
 Trains a ResNet-18 with the ImageNet stem on views of 128 pixels, and needs a GPU.
 Images are stored at 160 pixels (77 kB each; more than 52,000 images are streamed). To

@@ -208,8 +208,11 @@ def _data() -> Any:
     fields.limit = 0  # pretrain on the first n images only; 0: all
     # Side, in pixels, to which decoded images are resized for storage; 0: no resizing.
     fields.stored_size = 0
-    fields.streaming = False  # read with tf.data; do not keep images on the device
+    fields.streaming = False  # decode each batch anew; keep no images on the device
     fields.device_limit_gb = 4.0  # larger data sets are streamed
+    # Leave out up to so many damaged files of a folder; 0: a damaged file ends the run.
+    # If it is not 0, the run begins by decoding all files once to find them.
+    fields.skip_damaged = 0
     return fields
 
 

@@ -177,6 +177,7 @@ RULES: dict[str, Rule] = {
     "data.limit": integer(0),
     "data.stored_size": integer(0),
     "data.device_limit_gb": number(0),
+    "data.skip_damaged": integer(0),
     "probe.every_epochs": integer(0),
     "probe.features": _level,
     "probe.standardize": _flag,

@@ -40,6 +40,7 @@ _FREE = (
     "data.data_dir",
     "data.download",
     "data.path",
+    "data.skip_damaged",
 )
 
 

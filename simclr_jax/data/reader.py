@@ -26,6 +26,8 @@ class Info(NamedTuple):
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int]  # as stored; None: it varies
     file_names: bool = False  # whether `Reader.file_names` has any
+    found: tuple[str, ...] = ()  # lines that say what was found in a folder
+    layout: str = ""  # where files must lie for a split that is missing
 
 
 class Reader(Protocol):
@@ -96,7 +98,7 @@ class Dataset(Protocol):
           stored_size: side s in pixels. Images are resized once when decoded (short
             side to s, bilinear with antialiasing) and cropped to the central [s, s]. 0
             keeps the stored size, which must then be the same for all. Resizing loads
-            TensorFlow.
+            TensorFlow, except of a folder's images.
           shuffle_buffer: for tfrecord files, the number of encoded examples in host
             memory that shuffling draws from; other data sets are shuffled as a whole.
             A buffer as large as the split gives a uniform permutation. It takes buffer
@@ -119,7 +121,10 @@ def check_split(info: Info, split: str) -> None:
 def no_split(info: Info, split: str) -> DataError:
     """The error for a split that the data set does not have."""
     splits = ", ".join(info.num_examples)
-    return DataError("split", f"{info.name} has no split {split!r}; it has {splits}")
+    cure = f"; {info.layout}" if info.layout else ""
+    return DataError(
+        "split", f"{info.name} has no split {split!r}; it has {splits}{cure}"
+    )
 
 
 def stored_shape(info: Info, stored_size: int) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ def open_dataset(config: Config) -> data.Dataset:
         path=fields.path,
         data_dir=fields.data_dir,
         download=fields.download,
+        skip_damaged=fields.skip_damaged,
     )
 
 

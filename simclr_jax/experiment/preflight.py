@@ -1,6 +1,7 @@
 """Checks a run against its data and checkpoints before anything is computed or written.
 
-Reads sizes and file headers, no images, and writes nothing.
+Reads sizes and file headers, and writes nothing. It decodes images only to find damaged
+ones that `data.skip_damaged` lets it skip.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ _ADVICE = {
     "`download=True`": "--config.data.download=True",
     "`data_dir`": "--config.data.data_dir",
     "`limit`": "config.data.limit",
+    "`skip_damaged`": "--config.data.skip_damaged",
     "`label_fraction`": "config.finetune.label_fraction",
 }
 

@@ -1,6 +1,7 @@
 """Runs a recipe's stages in order, skipping those whose result still holds."""
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,8 @@ def run(config: Config, path: str) -> None:
     """
     startup.set_deterministic(config.deterministic)
     info = preflight.check(config, path)
+    for line in info.found:
+        print(line, file=sys.stderr, flush=True)
     devices.use(config.devices)
     workdir = Workdir(path, config)
     experiment = Experiment(config, workdir, info)

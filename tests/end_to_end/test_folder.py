@@ -5,10 +5,15 @@ import json
 import numpy as np
 from PIL import Image
 from tiny import ROOT, launch, squares
+from tiny_runs import block
 
 
 def test_a_flat_folder_from_files_to_a_report(tmp_path):
-    """What someone with nothing but photos runs; no image is its own neighbour."""
+    """What someone with nothing but photos runs; no image is its own neighbour.
+
+    It needs what the demo needs: TensorFlow and TFDS can't be imported.
+    """
+    blocked = block(tmp_path / "blocked", "tensorflow", "tensorflow_datasets", "clu")
     images, _ = squares(48, 0)
     photos = tmp_path / "my photos"
     photos.mkdir()
@@ -25,6 +30,7 @@ def test_a_flat_folder_from_files_to_a_report(tmp_path):
         "--config.encoder.width=0.0625",
         "--config.batch_size=16",
         "--config.max_steps=2",
+        PYTHONPATH=blocked,
     )
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "run/report.html").read_text()

@@ -1,15 +1,23 @@
 """A folder of image files: its splits and classes, and whatever a camera writes."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from simclr_jax import data
-from simclr_jax.data import folder
+from simclr_jax.data import damage, folder, scan
 from simclr_jax.data._tensorflow import resized
 from simclr_jax.errors import DataError
+
+
+def forget():
+    """A folder is scanned once in a process, and the tests change theirs."""
+    scan.scan.cache_clear()
+    damage.check.cache_clear()
 
 
 def write(path, image=None, **options):
@@ -69,9 +77,56 @@ def test_the_first_n_are_a_sample_that_more_images_do_not_reorder(tmp_path):
     assert 5 <= twenty.sum() <= 15  # sorted by name it would be 0
     for k in range(40, 60):
         write(tmp_path / "train" / "class_1" / f"{k:03}.png")
-    folder._splits.cache_clear()
+    forget()
     after = data.file_names("folder", "train", path=str(tmp_path), stored_size=8)
     assert [name for name in after if name in before] == before
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_damaged_files_are_skipped_up_to_a_number(classes, streaming):
+    """Found before anything is read: batches stay full and the order is that of the
+    files that remain."""
+    rng = np.random.default_rng(0)
+    for k in range(6):  # noise, so that half a file is no whole image
+        pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
+        write(classes / f"train/a dog/deeper/{k}.JPG", Image.fromarray(pixels))
+    cut, text = (classes / f"train/a dog/deeper/{k}.JPG" for k in (1, 4))
+    cut.write_bytes(cut.read_bytes()[:800])
+    text.write_text("hello")
+    options = {"path": str(classes), "stored_size": 8}
+    refused(classes, r"^path: cannot read .*/4\.JPG: cannot identify", skip_damaged=0)
+    refused(
+        classes,
+        r"^path: cannot read 2 of the 17 image files in .*: "
+        r".*(1\.JPG .*truncated.*4\.JPG|4\.JPG.*1\.JPG .*truncated).*"
+        r"let `skip_damaged` skip so many \(it is 1\)$",
+        skip_damaged=1,
+    )
+    info = data.describe("folder", path=str(classes), skip_damaged=2)
+    assert info.num_examples["train"] == 10
+    assert re.search(r"skipped as damaged: .*\.JPG \(.*\), .*\.JPG", info.found[-1])
+    source = load(classes, streaming=streaming, skip_damaged=2)
+    assert np.bincount(source.labels).tolist() == [4, 6]
+    names = data.file_names("folder", "train", skip_damaged=2, **options)
+    kept = [row for batch in source.ordered(5) for row in data.take(batch)["image"]]
+    cut.unlink()
+    text.unlink()
+    forget()
+    assert names == data.file_names("folder", "train", **options)
+    whole = load(classes, streaming=streaming)
+    expected = [row for batch in whole.ordered(5) for row in data.take(batch)["image"]]
+    np.testing.assert_array_equal(kept, expected)
+
+
+def test_a_file_damaged_during_a_run_is_named(tmp_path):
+    """Also in a stream that goes on."""
+    for k in range(6):
+        write(tmp_path / f"{k}.png")
+    stream = load(tmp_path, streaming=True, skip_damaged=3)
+    (tmp_path / "3.png").unlink()
+    message = r"^path: cannot read .*/3\.png: No such file or directory; repair it"
+    with pytest.raises(DataError, match=message):
+        list(stream.ordered(2))
 
 
 def test_links_are_followed_once(tmp_path):
@@ -99,7 +154,7 @@ def test_what_is_wrong_is_one_line_that_names_the_field(classes, tmp_path):
     refused(classes, "no split 'val'; it has test, train, unlabelled", split="val")
     refused(classes, r"limit: 13 is more than the 12 images", limit=13)
     write(classes / "test" / "Cat" / "0.png")
-    folder._splits.cache_clear()
+    forget()
     refused(classes, r"/test has the class folder 'Cat', which .*/train lacks")
 
 
@@ -140,6 +195,25 @@ def test_a_large_jpeg_is_what_its_full_decoding_gives(tmp_path):
     expected = resized(pixels, 32).numpy()
     found = folder.decode(str(tmp_path / "x.jpg"), 32)
     assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+def test_a_folder_needs_no_tensorflow(classes):
+    """Resident and streamed, in a process where importing it fails."""
+    script = f"""
+import sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
+from simclr_jax import data
+for streaming in (False, True):
+    source = data.load("folder", "train", path={str(classes)!r}, stored_size=8,
+                       streaming=streaming)
+    batch = data.take(next(source.batches(4, seed=(0,))))
+    print(type(source).__name__, batch["image"].shape, source.num_classes)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "Resident (4, 8, 8, 3) 2\nStream (4, 8, 8, 3) 2\n"
+    assert done.stderr == ""
 
 
 def test_orientation_and_colours_of_every_kind(tmp_path):

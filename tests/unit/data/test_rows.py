@@ -97,9 +97,9 @@ def test_a_process_without_a_row_gets_an_empty_batch(opened):
 
 
 def counting(function, calls):
-    def counted(*args):
+    def counted(*args, **options):
         calls.append(args)
-        return function(*args)
+        return function(*args, **options)
 
     return counted
 

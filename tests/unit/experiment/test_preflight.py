@@ -51,6 +51,7 @@ def test_the_field_can_be_said():
         ("`download=True`", "--config.data.download=True"),
         ("`data_dir`", "--config.data.data_dir"),
         ("`limit`", "config.data.limit"),
+        ("`skip_damaged`", "--config.data.skip_damaged"),
         ("`label_fraction`", "config.finetune.label_fraction"),
         ("`image`", "`image`"),  # a feature of TFDS
     ],

@@ -1,0 +1,133 @@
+"""Looks into the files of a folder before a run: sizes, greys, and damaged files."""
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from simclr_jax.data import image_files
+from simclr_jax.data.pool import in_order
+from simclr_jax.data.scan import scan
+from simclr_jax.errors import DataError, one_line
+
+MOST_HEADERS = 100_000  # files whose headers are read: 10 s or so on one core
+MOST_DEEP = 256  # greyscale files of more than 8 bits whose values are looked at
+_MOST_NAMED = 5
+_AHEAD = 256
+_SIDE = 8  # a JPEG's smallest decoding reads the whole file too
+
+
+class Check(NamedTuple):
+    """What the files of a folder are like."""
+
+    damaged: dict[str, str]  # file -> why it can't be read
+    smallest: tuple[int, int]  # width and height, of the fewest pixels
+    largest: tuple[int, int]
+    looked_at: int  # files
+    deep: int  # greyscale files of more than 8 bits
+    bits: int  # how many of them hold their values; 0: there are none
+
+
+@functools.cache
+def check(path: str, *, thorough: bool) -> Check:
+    """Reads the headers of a folder's files, in threads, once in a process.
+
+    Args:
+      path: the folder.
+      thorough: decode all files. Otherwise a file that ends too early is not found
+        here, and of more than 100,000 files only the first are looked at.
+
+    Raises:
+      DataError: as `scan` does, or no file can be read.
+    """
+    splits = scan(path).splits.values()
+    files = list(dict.fromkeys(file for split in splits for file in split.files))
+    if not thorough:
+        files = files[:MOST_HEADERS]
+
+    def look(file: str) -> tuple[int, int, str] | str:
+        place = os.path.join(path, file)
+        try:
+            header = image_files.header(place)
+            if thorough:
+                image_files.decode(place, _SIDE)
+            return header
+        # Pillow's decoders raise errors of many types for damaged bytes.
+        except Exception as error:
+            return reason(error, place)
+
+    damaged: dict[str, str] = {}
+    sizes, deep = set(), []
+    seen: Any = zip(files, in_order(look, files, ahead=_AHEAD), strict=True)
+    for file, header in seen:
+        if isinstance(header, str):
+            damaged[file] = header
+            continue
+        width, height, mode = header
+        sizes.add((width * height, width, height))
+        if image_files.deep(mode):
+            deep.append(file)
+    if not sizes:
+        raise _unreadable(path, damaged, len(files), 0)
+    return Check(
+        damaged,
+        smallest=min(sizes)[1:],
+        largest=max(sizes)[1:],
+        looked_at=len(files),
+        deep=len(deep),
+        bits=_bits(path, deep[:MOST_DEEP]),
+    )
+
+
+def _bits(path: str, files: list[str]) -> int:
+    def largest(file: str) -> int:
+        try:
+            return image_files.largest(os.path.join(path, file))
+        except Exception:  # it is damaged, which its reader will say
+            return 0
+
+    values = list(in_order(largest, files, ahead=_AHEAD))
+    return image_files.bits_for(max(values)) if values else 0
+
+
+def require_few(path: str, found: Check, limit: int) -> None:
+    """Raises DataError if more files are damaged than `limit`."""
+    if len(found.damaged) > limit:
+        raise _unreadable(path, found.damaged, found.looked_at, limit)
+
+
+def unreadable(file: str, why: str) -> DataError:
+    """The error for a damaged file."""
+    return DataError(
+        "path",
+        f"cannot read {file}: {why}; repair it or remove it, or let `skip_damaged` "
+        "skip it",
+    )
+
+
+def _unreadable(
+    path: str, damaged: Mapping[str, str], looked_at: int, limit: int
+) -> DataError:
+    if len(damaged) == 1:
+        ((file, why),) = damaged.items()
+        return unreadable(os.path.join(path, file), why)
+    return DataError(
+        "path",
+        f"cannot read {len(damaged):,} of the {looked_at:,} image files in {path}: "
+        f"{named(damaged)}; repair them or remove them, or let `skip_damaged` skip so "
+        f"many (it is {limit})",
+    )
+
+
+def named(damaged: Mapping[str, str]) -> str:
+    """The first damaged files and why they can't be read."""
+    shown = [f"{file} ({why})" for file, why in list(damaged.items())[:_MOST_NAMED]]
+    more = len(damaged) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def reason(error: Exception, file: str) -> str:
+    """Why a file can't be read, on one line without its name."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return one_line(str(error).replace(file, "it")) or type(error).__name__
