@@ -2,6 +2,7 @@
 
     python benchmarks/streaming.py
     python benchmarks/streaming.py --output=benchmarks/results/streaming_cpu.json
+    python benchmarks/streaming.py --only=stream_array_record,folder
 
 Writes 8 shards of 256 made-up JPEGs (`jpeg_shards`) and reads them as
 configs/imagenet.py does: `stored_size` 256, shuffled, in batches of 256. Each round
@@ -12,6 +13,7 @@ it. "images_per_s" is wall clock. Every figure is [median, least, most] of the r
     stream, stream_array_record   the whole reader
     stream_squares                the same of a copy of the data, made once, with the
                                   central squares at 256 pixels (quality 95)
+    folder                        the same JPEGs as files of a folder: Pillow in threads
     records                       its shuffled records, nothing decoded
     decode, decode_resize         tf.data's map over JPEGs in memory, nothing else
     loop_*                        a plain Python loop over the same JPEGs, without
@@ -77,14 +79,18 @@ def first_record(reader: Any, start: int, images: int) -> dict[str, float]:
     return timed(run)
 
 
-def pipelines(folder: Path, files: list[bytes]) -> dict[str, dict[str, float]]:
-    """The reader and tf.data's parts of it."""
+def pipelines(
+    folder: Path, files: list[bytes], only: list[str]
+) -> dict[str, dict[str, float]]:
+    """The reader and tf.data's parts of it; `only` these rows, [] for all."""
     tf, number = data.tensorflow(), len(files)
     reader = opened(folder, "tfrecord", number)
     indexed = opened(folder, "array_record", 0)
     squares = opened(folder, "squares", number)
     narrow = opened(folder, "tfrecord", BATCH)
-    for warm in (reader, indexed, squares):
+    photos = data.open_dataset("folder", path=str(folder / "photos"))
+    pictures: Any = photos.reader("train", stored_size=SIZE)
+    for warm in (reader, indexed, squares, pictures):
         next(iter(warm.read(BATCH, stop=BATCH)))
 
     def drained(dataset: Any) -> Callable[[], int]:
@@ -95,21 +101,30 @@ def pipelines(folder: Path, files: list[bytes]) -> dict[str, dict[str, float]]:
         return drained(encoded.map(function, num_parallel_calls=tf.data.AUTOTUNE))
 
     mine = slice(0, BATCH // 2)
-    half = {"images": count(reader.read(BATCH, shuffle=SEED, rows=mine))}
-    return {
-        "stream": timed(lambda: count(reader.read(BATCH, shuffle=SEED))),
-        "stream_array_record": timed(lambda: count(indexed.read(BATCH, shuffle=SEED))),
-        "stream_squares": timed(lambda: count(squares.read(BATCH, shuffle=SEED))),
-        "records": timed(drained(reader._encoded(None, SEED, 0, number))),
-        "decode": timed(mapped(lambda x: tf.io.decode_jpeg(x, channels=3))),
-        "decode_resize": timed(
-            mapped(lambda x: resized(tf.io.decode_jpeg(x, channels=3), SIZE))
-        ),
-        "skip": first_record(narrow, number // 2, number // 2),
-        "fill": first_record(reader, 0, number),
-        "half": half
-        | timed(lambda: count(reader.read(BATCH, shuffle=SEED, rows=mine))),
+
+    def passed(rows: slice | None, reads: Any) -> Callable[[], dict[str, float]]:
+        return lambda: timed(lambda: count(reads.read(BATCH, shuffle=SEED, rows=rows)))
+
+    def half() -> dict[str, float]:
+        images = count(reader.read(BATCH, shuffle=SEED, rows=mine))
+        return {"images": images} | passed(mine, reader)()
+
+    def decode_resize(text: Any) -> Any:
+        return resized(tf.io.decode_jpeg(text, channels=3), SIZE)
+
+    rows = {
+        "stream": passed(None, reader),
+        "stream_array_record": passed(None, indexed),
+        "stream_squares": passed(None, squares),
+        "folder": passed(None, pictures),
+        "records": lambda: timed(drained(reader._encoded(None, SEED, 0, number))),
+        "decode": lambda: timed(mapped(lambda x: tf.io.decode_jpeg(x, channels=3))),
+        "decode_resize": lambda: timed(mapped(decode_resize)),
+        "skip": lambda: first_record(narrow, number // 2, number // 2),
+        "fill": lambda: first_record(reader, 0, number),
+        "half": half,
     }
+    return {name: row() for name, row in rows.items() if not only or name in only}
 
 
 def loops(files: list[bytes]) -> dict[str, dict[str, float]]:
@@ -173,14 +188,14 @@ def photographs() -> list[bytes]:
     return files
 
 
-def child(folder: Path, cores: int) -> None:
+def child(folder: Path, cores: int, only: list[str]) -> None:
     """Measures with the first `cores` cores; prints one JSON line."""
     os.sched_setaffinity(
         0, sorted(os.sched_getaffinity(0))[:cores]
     )  # before TensorFlow
     files = np.load(folder / "files.npy", allow_pickle=True).tolist()
-    measured = {"load": os.getloadavg()[0], **pipelines(folder, files)}
-    if cores == 1:
+    measured = {"load": os.getloadavg()[0], **pipelines(folder, files, only)}
+    if cores == 1 and not only:
         measured |= loops(files[:512])
     print(json.dumps(measured))
 
@@ -191,10 +206,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="in a shard")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output")
+    parser.add_argument("--only", default="", help="rows, with commas; no loops then")
     parser.add_argument("--child", nargs=2, metavar=("FOLDER", "CORES"))
     options = parser.parse_args()
+    only = [name for name in options.only.split(",") if name]
     if options.child:
-        child(Path(options.child[0]), int(options.child[1]))
+        child(Path(options.child[0]), int(options.child[1]), only)
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -205,6 +222,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for cores, measured in rounds.items():
                 command = [sys.executable, __file__, "--child", place, str(cores)]
+                command.append(f"--only={options.only}")
                 printed = subprocess.run(command, stdout=subprocess.PIPE, check=True)
                 measured.append(json.loads(printed.stdout.splitlines()[-1]))
     result = summary(files, rounds) | {"rounds": options.rounds}
@@ -217,6 +235,9 @@ def main() -> None:
 def write_copies(folder: Path, files: list[bytes], shards: int) -> None:
     for kind in ("tfrecord", "array_record"):
         jpeg_shards.write(folder / kind, files, shards=shards, kind=kind)
+    (folder / "photos").mkdir()
+    for k, file in enumerate(files):
+        (folder / "photos" / f"{k}.jpg").write_bytes(file)
     squares = [io.BytesIO() for _ in files]
     for square, file in zip(squares, files, strict=True):
         image = Image.fromarray(decode(io.BytesIO(file), SIZE))
@@ -242,15 +263,19 @@ def summary(files: list[bytes], rounds: dict[int, list[dict]]) -> dict[str, Any]
             for name, values in measured[0].items()
         }
     one = made["cores_1"]
-    cost = one["stream"]["cpu_ms"][0]
     real = photographs()
     machine = provenance.collect()
     machine["versions"]["tensorflow"] = data.tensorflow().__version__
-    return machine | {
+    about = machine | {
         "cpu": cpu_model(),
         "images": len(files),
         "kilobytes": round(statistics.mean(map(len, files)) / 1e3, 1),
         "photographs_kilobytes": round(statistics.mean(map(len, real)) / 1e3, 1),
+    }
+    if "half" not in one or "stream_squares" not in one:  # not all rows
+        return about | made
+    cost = one["stream"]["cpu_ms"][0]
+    return about | {
         "images_per_core_s": round(1e3 / cost),
         f"cores_for_{RATE}": round(RATE * cost / 1e3, 1),
         f"cores_for_{RATE}_squares": round(

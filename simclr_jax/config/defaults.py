@@ -204,7 +204,8 @@ def _data() -> Any:
     fields.path = ""  # the .npz file or the folder
     fields.data_dir = ""  # where TFDS keeps its data; "": its default
     fields.download = False  # let TFDS download a data set that is missing
-    fields.train_split = "train"  # split to train on
+    # Split to train on. train[:90%] is a part of one, with test_split="train[90%:]".
+    fields.train_split = "train"
     fields.test_split = "test"  # split that every accuracy is measured on
     fields.pretrain_split = ""  # split to pretrain on (STL-10); "": train_split
     fields.limit = 0  # pretrain on the first n images only; 0: all

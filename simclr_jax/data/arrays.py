@@ -21,7 +21,8 @@ import numpy as np
 
 from simclr_jax.data._tensorflow import resized
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
+from simclr_jax.data.reader import Batch, Info, limited, stored_shape
+from simclr_jax.data.splits import examples, parts
 from simclr_jax.errors import DataError, install, one_line
 
 NAMES = ("mnist5k", "npz")
@@ -96,13 +97,14 @@ class ArrayDataset:
     ) -> ArrayReader:
         """Reads the split into memory; see reader.Dataset."""
         info = self.info
-        check_split(info, split)
+        count = examples(info, split)
         shape = stored_shape(info, stored_size)
-        count = limited(info.num_examples[split], limit, f"{info.name} {split}")
+        count = limited(count, limit, f"{info.name} {split}")
+        columns = [self._part(*part) for part in parts(info, split)]
         images, labels = (
-            _mnist5k(split) if info.name == "mnist5k" else _npz(self._path, split)
+            column[0][:count] if len(columns) == 1 else np.concatenate(column)[:count]
+            for column in zip(*columns, strict=True)
         )
-        images, labels = images[:count], labels[:count]
         if shape != info.image_shape:
             # In pieces, because resizing makes a float32 copy of its input.
             pieces = range(0, count, _RESIZED_AT_ONCE)
@@ -113,6 +115,13 @@ class ArrayDataset:
                 ]
             )
         return ArrayReader(images, labels, info.class_names)
+
+    def _part(self, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of a part of a split."""
+        images, labels = (
+            _mnist5k(split) if self.info.name == "mnist5k" else _npz(self._path, split)
+        )
+        return images[start:stop], labels[start:stop]
 
 
 def _mnist5k_info() -> Info:

@@ -21,15 +21,16 @@ from simclr_jax.data import damage, summary
 from simclr_jax.data.image_files import decode
 from simclr_jax.data.order import permuted
 from simclr_jax.data.pool import in_order
-from simclr_jax.data.reader import Batch, Info, check_split, limited, stored_shape
+from simclr_jax.data.reader import Batch, Info, limited, stored_shape
 from simclr_jax.data.rows import completed, in_rows
 from simclr_jax.data.scan import Split, class_names, scan
+from simclr_jax.data.splits import examples, parts
 
 NAME = "folder"
 _BATCHES_AHEAD = 2  # decoded before they are asked for
 _LAYOUT = (
     "put the images into PATH/train/CLASS/ and PATH/test/CLASS/ (or val in place of "
-    "test)"
+    "test), or cut a test split off: train[:90%] to train on, train[90%:] to test on"
 )
 
 
@@ -81,11 +82,16 @@ class FolderDataset:
         shuffle_buffer: int = 0,
     ) -> "FolderReader":
         """See reader.Dataset."""
-        check_split(self.info, split)
+        count = examples(self.info, split)
         size, _, _ = stored_shape(self.info, stored_size)
-        count = limited(self.info.num_examples[split], limit, f"{NAME} {split}")
-        files, classes = self._splits[split]
-        chosen, names = Split(files[:count], classes[:count]), self.info.class_names
+        count = limited(count, limit, f"{NAME} {split}")
+        files: list[str] = []
+        classes: list[str | None] = []
+        for name, start, stop in parts(self.info, split):
+            files += self._splits[name].files[start:stop]
+            classes += self._splits[name].classes[start:stop]
+        chosen = Split(tuple(files[:count]), tuple(classes[:count]))
+        names = self.info.class_names
         return FolderReader(self._path, chosen, names, size, bits=self._bits)
 
 

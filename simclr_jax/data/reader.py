@@ -93,7 +93,7 @@ class Dataset(Protocol):
         """Opens a split. Only a data set of arrays reads its images here already.
 
         Args:
-          split: "train", "test" or any split that TFDS understands ("train[:10%]").
+          split: "train", "test" or a part of one, as "train[:10%]"; see splits.parts.
           limit: keeps the first n examples in stored order; 0 keeps all.
           stored_size: side s in pixels. Images are resized once when decoded (short
             side to s, bilinear with antialiasing) and cropped to the central [s, s]. 0
@@ -110,21 +110,6 @@ class Dataset(Protocol):
             the images vary in size.
         """
         ...
-
-
-def check_split(info: Info, split: str) -> None:
-    """Raises DataError if the data set has no such split."""
-    if split not in info.num_examples:
-        raise no_split(info, split)
-
-
-def no_split(info: Info, split: str) -> DataError:
-    """The error for a split that the data set does not have."""
-    splits = ", ".join(info.num_examples)
-    cure = f"; {info.layout}" if info.layout else ""
-    return DataError(
-        "split", f"{info.name} has no split {split!r}; it has {splits}{cure}"
-    )
 
 
 def stored_shape(info: Info, stored_size: int) -> tuple[int, int, int]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from simclr_jax.data._tensorflow import resized, tensorflow
 from simclr_jax.data.order import permuted
-from simclr_jax.data.reader import Batch, Info, limited, no_split, stored_shape
+from simclr_jax.data.reader import Batch, Info, limited, stored_shape
 from simclr_jax.data.rows import completed, filtered, in_rows
+from simclr_jax.data.splits import no_split
 from simclr_jax.errors import DataError, one_line
 
 _SHARDS_AT_ONCE = 16  # files mixed by a shuffled pass, as TFDS does

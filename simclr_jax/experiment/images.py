@@ -7,6 +7,7 @@ import numpy as np
 from simclr_jax import data
 from simclr_jax.config.fields import Config
 from simclr_jax.data import label_file
+from simclr_jax.data.splits import examples
 from simclr_jax.errors import RequestError
 
 
@@ -144,4 +145,4 @@ def pretraining_images(config: Config, info: data.Info) -> int:
     """How many images the run pretrains on."""
     fields = config.data
     split = fields.pretrain_split or fields.train_split
-    return fields.limit or info.num_examples[split]
+    return fields.limit or examples(info, split)

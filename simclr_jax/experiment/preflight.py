@@ -15,7 +15,8 @@ from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having, trained
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size
-from simclr_jax.data.reader import check_split, limited, stored_shape
+from simclr_jax.data.reader import limited, stored_shape
+from simclr_jax.data.splits import examples
 from simclr_jax.errors import DataError, RequestError
 from simclr_jax.experiment.images import open_dataset
 from simclr_jax.experiment.restore import check_network, no_checkpoint, no_teacher
@@ -174,13 +175,14 @@ def _check_data(config: Config, info: data.Info) -> None:
     """Raises RequestError unless the recipe's stages can run on this data set."""
     fields = config.data
     pretrain_split = fields.pretrain_split or fields.train_split
+    sizes = {}
     for name, split in (
         ("train_split", fields.train_split),
         ("test_split", fields.test_split),
         ("pretrain_split", pretrain_split),
     ):
         with naming_fields(split=f"data.{name}"):
-            check_split(info, split)
+            sizes[name] = examples(info, split)
     stored_shape(info, fields.stored_size)
     if info.image_shape[-1] not in (1, 3):
         raise RequestError(
@@ -189,10 +191,10 @@ def _check_data(config: Config, info: data.Info) -> None:
         )
     if not info.num_classes:
         _reject_labelled_stages(config)
-    images = info.num_examples[pretrain_split]
+    images = sizes["pretrain_split"]
     images = limited(images, fields.limit, f"{info.name} {pretrain_split}")
     same = pretrain_split == fields.train_split
-    labels = images if same else info.num_examples[fields.train_split]
+    labels = images if same else sizes["train_split"]
     counts = {"pretrain": images, "supervised": labels}
     for stage in ("probe", "finetune"):
         counts[stage] = _labelled_images(config, stage, labels, info)

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import optax
 
-from simclr_jax.errors import DivergedError, StoppedError
+from simclr_jax import processes
+from simclr_jax.errors import DataError, DivergedError, StoppedError
 from simclr_jax.processes import StopVote
 from simclr_jax.training import optimizers
 from simclr_jax.training.progress import Progress
@@ -97,6 +98,8 @@ def run(
 
     Raises:
       StoppedError: a signal came; the state was given to `hooks.save`.
+      DataError: an image can't be read. If this process trains alone, the state was
+        given to `hooks.save`.
       DivergedError: loss or gradient was not finite; nothing was saved since.
     """
 
@@ -128,8 +131,10 @@ def run(
                 hooks.save(state)
                 saved = step
             _evaluate(hooks, due, state, step)
-    except StoppedError:
-        if int(state.step) > saved:
+    except (StoppedError, DataError) as error:
+        # Only of a stop do all processes know, and they save together.
+        together = isinstance(error, StoppedError) or processes.count() == 1
+        if together and int(state.step) > saved:
             hooks.save(state)
         raise
     return state

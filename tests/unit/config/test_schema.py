@@ -67,5 +67,14 @@ def test_a_field_younger_than_a_workdir_must_have_its_default():
         same_recipe(made, config, "runs/old")
 
 
+def test_a_damaged_file_may_be_skipped_by_a_run_that_goes_on():
+    config = defaults.get_config()
+    made = json.loads(to_json(config))
+    config.data.skip_damaged = 3
+    same_recipe(made, config, "runs/old")
+    del made["data"]["skip_damaged"]  # a workdir from before there was the field
+    same_recipe(made, config, "runs/old")
+
+
 def test_the_default_recipe_is_valid():
     validate(defaults.get_config())

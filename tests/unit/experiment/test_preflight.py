@@ -272,3 +272,17 @@ def test_a_pretraining_batch_that_two_devices_do_not_divide(tmp_path, sizes, fie
         f"config.{field} is not a multiple of the 2 devices; choose one, or set "
         "--config.devices=1"
     )
+
+
+def test_parts_of_a_split_have_their_own_sizes(tmp_path):
+    """64 training images: 48 to train on, 16 to test on."""
+    parts = {"data.train_split": "train[:75%]", "data.test_split": "train[75%:]"}
+    config = recipe(tmp_path, batch_size=48, **parts)
+    config.stages = ("pretrain", "knn")
+    preflight.check(config, tmp_path / "run")
+    config.batch_size = 49
+    assert "49 is larger than the 48 images" in said(config, tmp_path)
+    config.data.test_split = "train[75%:]+tset"
+    assert said(config, tmp_path).startswith(
+        "config.data.test_split: npz has no split 'train[75%:]+tset'; it has train"
+    )

@@ -9,9 +9,9 @@ import optax
 import pytest
 from quadratic import TARGET, endless, plan, quadratic, start
 
-from simclr_jax import signals
+from simclr_jax import processes, signals
 from simclr_jax import training as train
-from simclr_jax.errors import DivergedError, StoppedError
+from simclr_jax.errors import DataError, DivergedError, StoppedError
 from simclr_jax.training import loss_scale, optimizers
 from simclr_jax.training.progress import Progress
 
@@ -173,6 +173,22 @@ def test_a_stop_between_two_steps_saves_the_last_step(monkeypatch):
     with pytest.raises(StoppedError):
         recorder.run(tx, start(tx), batches(), plan(20))
     assert recorder.saved == [4, 7]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_unreadable_image_saves_the_last_step(monkeypatch, count):
+    """Unless other processes train along: they read on, and saving takes them all."""
+    tx, recorder = optax.sgd(0.1), Recorder()
+    monkeypatch.setattr(processes, "count", lambda: count)
+
+    def batches():
+        for _ in range(6):
+            yield jnp.asarray(TARGET)
+        raise DataError("path", "cannot read 7.jpg")
+
+    with pytest.raises(DataError, match=r"7\.jpg"):
+        recorder.run(tx, start(tx), batches(), plan(20))
+    assert recorder.saved == ([4, 6] if count == 1 else [4])
 
 
 def test_divergence_stops_and_saves_nothing_more():
