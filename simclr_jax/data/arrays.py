@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from simclr_jax.data._tensorflow import resized
+from simclr_jax.data.fingerprint import fingerprint
 from simclr_jax.data.order import permuted
 from simclr_jax.data.reader import Batch, Info, limited, stored_shape
 from simclr_jax.data.splits import examples, parts
@@ -162,6 +163,8 @@ def _npz_info(name: str, path: str) -> Info:
             _image_shape(archive, path, split) for split in _SPLITS
         )
         labels = [_labels(archive, path, split) for split in _SPLITS]
+        assert archive.zip is not None  # until it is closed
+        checksums = {x.filename: x.CRC for x in archive.zip.infolist()}
     if shape != test_shape:
         raise DataError(
             "path",
@@ -172,7 +175,16 @@ def _npz_info(name: str, path: str) -> Info:
     classes = max(of_split.max() for of_split in labels) + 1  # over both splits
     names = tuple(str(number) for number in range(classes))
     counts = {"train": train, "test": test}
-    return Info(name, counts, len(names), names, (height, width, channels))
+    prints = {
+        split: fingerprint(
+            count, [checksums.get(f"{split}_{x}.npy") for x in ("images", "labels")]
+        )
+        for split, count in counts.items()
+    }
+    return Info(
+        *(name, counts, len(names), names, (height, width, channels)),
+        fingerprints=prints,
+    )
 
 
 def _npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from simclr_jax.data import damage, summary
+from simclr_jax.data.fingerprint import fingerprint, of_files
 from simclr_jax.data.image_files import decode
 from simclr_jax.data.order import permuted
 from simclr_jax.data.pool import in_order
@@ -64,11 +65,16 @@ class FolderDataset:
         aliases = {x: key for x, key in found.aliases.items() if key in splits}
         splits |= {alias: splits[key] for alias, key in aliases.items()}
         counts = {key: len(split.files) for key, split in splits.items()}
+        prints = {
+            key: fingerprint(counts[key], of_files(path, *split))
+            for key, split in splits.items()
+        }
         shape = None, None, 3
         self._path, self._splits, self._bits = path, splits, checked.bits
         self.info = Info(
             *(name, counts, len(names), names, shape),
             file_names=True,
+            fingerprints=prints,
             found=lines,
             layout=_LAYOUT.replace("PATH", path),
         )

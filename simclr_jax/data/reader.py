@@ -26,6 +26,7 @@ class Info(NamedTuple):
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int]  # as stored; None: it varies
     file_names: bool = False  # whether `Reader.file_names` has any
+    fingerprints: dict[str, Any] | None = None  # by split; see data.fingerprint
     found: tuple[str, ...] = ()  # lines that say what was found in a folder
     layout: str = ""  # where files must lie for a split that is missing
 

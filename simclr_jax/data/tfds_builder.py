@@ -8,6 +8,7 @@ import numpy as np
 
 from simclr_jax.data import arrays, folder
 from simclr_jax.data._tensorflow import tensorflow
+from simclr_jax.data.fingerprint import fingerprint
 from simclr_jax.data.reader import Info
 from simclr_jax.data.tfds import TfdsReader
 from simclr_jax.errors import DataError, install, one_line
@@ -131,4 +132,15 @@ def info(builder: Any, name: str) -> Info:
     names = tuple(label.names) if label is not None else ()
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     named = getattr(features.get("file_name"), "np_dtype", None) == np.object_
-    return Info(name, counts, len(names), names, tuple(shape), file_names=named)
+    version = str(builder.info.version)
+    prints = {
+        split: fingerprint(
+            info.num_examples, [version, info.num_bytes, list(info.shard_lengths)]
+        )
+        for split, info in builder.info.splits.items()
+    }
+    return Info(
+        *(name, counts, len(names), names, tuple(shape)),
+        file_names=named,
+        fingerprints=prints,
+    )

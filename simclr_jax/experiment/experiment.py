@@ -18,8 +18,9 @@ import optax
 from simclr_jax import augment, checkpoint, data, devices, evaluation, methods
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
+from simclr_jax.data.fingerprint import Fingerprints, changed
 from simclr_jax.encoders import ResNet
-from simclr_jax.experiment import build, restore
+from simclr_jax.experiment import build, restore, seen
 from simclr_jax.experiment.description import describe
 from simclr_jax.experiment.features import MOST_BYTES, Features, Kept
 from simclr_jax.experiment.images import Images
@@ -148,13 +149,21 @@ class Experiment:
     def meta(self, source_step: int) -> dict[str, Any]:
         """The description stored in a checkpoint: the network, its images, and the
         pretraining step that it started from."""
-        return describe(self.config, self._info) | {"source_step": source_step}
+        made_of = {"source_step": source_step, "images": self.fingerprints()}
+        return describe(self.config, self._info) | made_of
+
+    def fingerprints(self, *, test: bool = False) -> Fingerprints:
+        """Of the splits to train on and, with `test`, to evaluate on."""
+        return seen.fingerprints(self.config, self._info, test=test)
 
     def forget_if_stale(self, stage: str, variant: str, meta: dict[str, Any]) -> None:
-        """Deletes a variant that came from another pretraining step or teacher."""
+        """Deletes a variant of another pretraining step, teacher or data set."""
         made = checkpoint.read_meta(self.workdir.checkpoints(stage, variant))
         origin = ("source_step", "teacher_step")
-        if made and any(made.get(name) != meta.get(name) for name in origin):
+        if not made:
+            return
+        other = any(made.get(name) != meta.get(name) for name in origin)
+        if other or changed(made.get("images", {}), meta.get("images", {})):
             self.workdir.forget(stage, variant)
 
     # Evaluation -------------------------------------------------------------

@@ -4,6 +4,7 @@ The run's seed chooses the images that are shown, whatever their results. The wo
 keeps the neighbours and the maps, so that writing the report again computes neither.
 """
 
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,13 +35,15 @@ class Gallery(NamedTuple):
     mapped: np.ndarray  # int [M]: test images; M is 0 where there are too few
     pretrained: np.ndarray  # float [M, 2]: their t-SNE by this encoder
     random_init: np.ndarray  # float [M, 2]: and by the untrained one
+    data: np.ndarray  # str []: fingerprints of the images
 
 
 def load(experiment: Experiment) -> Gallery:
     """The gallery of the newest encoder; computed unless the workdir has it."""
     path = experiment.workdir.path / "stages" / "report" / "gallery.npz"
     stored = processes.agree(lambda: _read(path))
-    if stored is not None and stored.step == experiment.pretrained[0]:
+    step, data = experiment.pretrained[0], _data(experiment)
+    if stored is not None and (stored.step, stored.data) == (step, data):
         return stored
     gallery = _compute(experiment)
     _write(path, gallery)
@@ -61,6 +64,10 @@ def _read(path: Path) -> Gallery | None:
             return Gallery(**archive)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _data(experiment: Experiment) -> str:
+    return json.dumps(experiment.fingerprints(test=True))
 
 
 def _compute(experiment: Experiment) -> Gallery:
@@ -88,6 +95,7 @@ def _compute(experiment: Experiment) -> Gallery:
         mapped=mapped,
         pretrained=tsne(h[: len(mapped)], config.seed),
         random_init=tsne(random_h, config.seed),
+        data=np.array(_data(experiment)),
     )
 
 

@@ -13,6 +13,7 @@ import jax
 
 from simclr_jax import checkpoint, devices
 from simclr_jax.config.stages import STAGES
+from simclr_jax.experiment import seen
 from simclr_jax.experiment.build import spreads
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import programs
@@ -79,9 +80,11 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
     tx, schedule = experiment.optimizer(section, plan, total, training.lr)
     directory = workdir.checkpoints(stage, variant)
     origin = _origin(experiment, training, tx, plan.batch_size)
-    state, seconds = _restore(directory, origin)
+    state, meta = _restore(directory, origin)
+    seconds = meta["seconds"]
     start = int(state.step)
     if start < plan.last_step:
+        seen.require_same(meta, training.meta, f"step {start} of {stage}")
         _warn_if_whole(section, plan.batch_size, devices.count())
     workdir.cut_metrics(stage, variant, step=start)
     progress = Progress(
@@ -187,15 +190,17 @@ def _hooks(
     )
 
 
-def _restore(directory: Path, origin: programs.Origin) -> tuple[TrainState, float]:
+def _restore(
+    directory: Path, origin: programs.Origin
+) -> tuple[TrainState, dict[str, Any]]:
     items = {name: getattr(origin.like, name) for name in _ITEMS}
     items["counters"] = {"step": origin.like.step, "skipped": origin.like.skipped}
     restored = checkpoint.restore(directory, items)
     if restored is None:
-        return origin.make(), 0.0
+        return origin.make(), {"seconds": 0.0}
     _, found, meta = restored
     counters = found.pop("counters")
-    return TrainState(**found, **counters), meta["seconds"]
+    return TrainState(**found, **counters), meta
 
 
 def fit_quietly(experiment: Experiment, training: Training) -> TrainState:

@@ -8,6 +8,7 @@ from typing import Any
 from simclr_jax import data, devices, startup
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
+from simclr_jax.data.fingerprint import changed
 from simclr_jax.experiment import preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
@@ -46,6 +47,7 @@ def run(config: Config, path: str) -> None:
     if waiting:
         _check_images(experiment, waiting, info)
     workdir.open()
+    _say_what_changed(experiment)
     try:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
@@ -91,7 +93,11 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
     result = function(stage)(experiment)
     if result is None:
         return False
-    workdir.add_result(stage, result | {"max_steps": config.max_steps}, config)
+    seen = {
+        "max_steps": config.max_steps,
+        "data": experiment.fingerprints(test=True),
+    }
+    workdir.add_result(stage, result | seen, config)
     return True
 
 
@@ -100,4 +106,23 @@ def result_holds(experiment: Experiment, stage: str) -> bool:
     config, workdir = experiment.config, experiment.workdir
     result = workdir.results().get(stage)
     origin = restore.origin(stage, config, workdir.path)
-    return holds(result, config.max_steps, origin)
+    if not holds(result, config.max_steps, origin):
+        return False
+    # A finished pretraining stays what it is; what is measured on new images is new.
+    return bool(STAGES[stage].makes) or not _change(experiment, result)
+
+
+def _change(experiment: Experiment, result: Any) -> str:
+    return changed(result.get("data", {}), experiment.fingerprints(test=True))
+
+
+def _say_what_changed(experiment: Experiment) -> None:
+    """One line if results are of other images."""
+    results = experiment.workdir.results()
+    stages = (x for x in experiment.config.stages if not STAGES[x].makes)
+    entries = (results.get(stage, {}) for stage in stages)
+    if what := next(filter(None, (_change(experiment, x) for x in entries)), ""):
+        print(
+            f"warning: the images have changed: {what}; measuring again",
+            file=sys.stderr,
+        )

@@ -186,7 +186,9 @@ def test_a_damaged_record_is_named(workdir, config, name, cure, text):
 
 def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
     (workdir.path / "results.json").write_text('{"supervised": {"loss": 1}}')
-    run: Any = SimpleNamespace(config=config, workdir=workdir)
+    run: Any = SimpleNamespace(
+        config=config, workdir=workdir, fingerprints=lambda test: {}
+    )
     assert not stages.result_holds(run, "supervised")
     (workdir.path / "results.json").write_text('{"supervised": {"max_steps": 0}}')
     assert stages.result_holds(run, "supervised")

@@ -26,6 +26,7 @@ ARRAYS = gallery.Gallery(
     mapped=np.array([], int),
     pretrained=np.zeros([0, 2]),
     random_init=np.zeros([0, 2]),
+    data=np.array("{}"),
 )
 
 
@@ -37,7 +38,9 @@ def test_the_gallery_is_computed_once_for_each_step(
 ):
     """And again if what the workdir keeps is not whole."""
     experiment = SimpleNamespace(
-        workdir=SimpleNamespace(path=tmp_path), pretrained=(step, {}, {})
+        workdir=SimpleNamespace(path=tmp_path),
+        pretrained=(step, {}, {}),
+        fingerprints=lambda test: {},
     )
     calls = []
 
