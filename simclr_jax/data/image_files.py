@@ -16,6 +16,7 @@ _SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".gif", ".webp"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
 )
+_TAIL = 4096  # bytes in which a file's end mark is looked for
 _QUIET = r"PIL\."  # the modules whose warnings are not shown
 HEIF_SUFFIXES = (".heic", ".heif")  # read with the package pillow-heif
 
@@ -94,6 +95,21 @@ def header(path: str | os.PathLike) -> tuple[int, int, str]:
     """
     with _opened(path) as image:
         return *image.size, image.mode
+
+
+def looks_cut(path: str | os.PathLike) -> bool:
+    """Whether a JPEG or PNG does not end as such a file should.
+
+    That takes no decoding. A file that looks cut may be whole: some phones put more
+    behind the picture.
+    """
+    with open(path, "rb") as file:
+        start = file.read(8)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        tail = file.read()
+    if start.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in tail  # a marker; no pixels are stored as these bytes
+    return start == b"\x89PNG\r\n\x1a\n" and b"IEND" not in tail
 
 
 def deep(mode: str) -> bool:
