@@ -34,11 +34,12 @@ def l2_normalize(x: Array) -> Array:
       [[0.6..., 0.8...], [0.0, 0.0]]
     """
     x = jnp.asarray(x, jnp.float32)
-    # A long row is scaled first, and stays longer than 1e-6. Powers of two and one
-    # threshold change no bit of any other row; to divide every row by its largest value
-    # would round it.
-    large = jnp.max(jnp.abs(x), -1, keepdims=True) > 2.0**54
-    x = x * jnp.where(large, jnp.float32(2.0**-73), jnp.float32(1))
+    # A long row is scaled first, to between 1e-6 and 1e12: the gradient has the length
+    # to the power of -3. Powers of two change no bit of the result; to divide every row
+    # by its largest value would round it.
+    largest = jnp.max(jnp.abs(x), -1, keepdims=True)
+    scale = jnp.where(largest > 2.0**33, jnp.float32(2.0**-52), jnp.float32(1))
+    x = x * jnp.where(largest > 2.0**85, jnp.float32(2.0**-95), scale)
     return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-12))
 
 
