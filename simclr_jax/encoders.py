@@ -67,7 +67,8 @@ class ResNet(nn.Module):
     Args:
       depth: one of `DEPTHS`.
       width: factor on every channel count, 0.25 or 4 for example; 64 * width is the
-        number of channels of the first stage and must be whole.
+        number of channels of the first stage and must be whole, and at least 2 for sk
+        with the imagenet stem.
       sk: selective kernels and ResNet-D (SimCLRv2). A basic block has the selective
         kernel in its first convolution, as in timm's skresnet18; SimCLR's code has
         them in bottlenecks only.
@@ -105,6 +106,11 @@ class ResNet(nn.Module):
                 f"width {self.width!r} gives 64 * width = {channels} channels in the "
                 "first stage, which must be a whole number and at least 1"
             )
+        if self.sk and self.stem == "imagenet" and channels < 2:
+            raise ValueError(
+                f"width {self.width!r} gives {channels:g} channel in the first stage; "
+                "with sk, the first convolutions of the imagenet stem have half as many"
+            )
         super().__post_init__()
 
     @property
@@ -125,8 +131,10 @@ class ResNet(nn.Module):
         Returns:
           h, [B, features] in float32.
         """
-        if images.ndim != 4:
-            raise ValueError(f"images must be [B, H, W, C], got {images.shape}")
+        if images.ndim != 4 or 0 in images.shape:
+            raise ValueError(
+                f"images must be [B, H, W, C], got {images.shape}; B, H, W, C >= 1"
+            )
         kernel_init, last_gamma = INITS[self.init_scheme]
         conv = partial(
             nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=kernel_init

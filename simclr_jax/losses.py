@@ -2,8 +2,12 @@
 
 Every loss takes rows of any float type, computes in float32, and returns one
 float32 value per anchor: take `.mean()` before `jax.grad`. All except `distillation`
-normalise the embeddings. Wrong shapes and a temperature that is not positive raise a
-ValueError at trace time; the value of a traced temperature is not checked.
+normalise the embeddings. Wrong shapes and a temperature that is not positive and finite
+raise a ValueError at trace time; the value of a traced temperature is not checked.
+
+Rows may have any finite length: one longer than 1e-6 counts by its direction alone, a
+shorter one is drawn towards zero (`l2_normalize`). An infinity or a NaN gives NaN; only
+`distillation` takes -inf, a class that is ruled out.
 """
 
 from collections.abc import Callable
@@ -20,14 +24,22 @@ Scalar = float | Array
 def l2_normalize(x: Array) -> Array:
     """Scales rows [..., D] to unit length, float32; a zero row stays zero.
 
-    `x / sqrt(max(sum(x^2), 1e-12))`, as in TensorFlow's `l2_normalize`. Clamping the
-    norm instead would make the gradient NaN at a zero row.
+    `x / sqrt(max(sum(x^2), 1e-12))`, as in TensorFlow's `l2_normalize`: rows shorter
+    than 1e-6 stay shorter than 1. Clamping the norm instead would make the gradient NaN
+    at a zero row. Rows longer than 1e19, whose squares float32 cannot hold, become unit
+    rows too, up to D = 2^17. A gradient below float32's smallest number becomes zero.
 
     Example:
       >>> l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
       [[0.6..., 0.8...], [0.0, 0.0]]
     """
     x = jnp.asarray(x, jnp.float32)
+    # A long row is scaled first, to between 1e-6 and 1e12: the gradient has the length
+    # to the power of -3. Powers of two change no bit of the result; to divide every row
+    # by its largest value would round it.
+    largest = jnp.max(jnp.abs(x), -1, keepdims=True)
+    scale = jnp.where(largest > 2.0**33, jnp.float32(2.0**-52), jnp.float32(1))
+    x = x * jnp.where(largest > 2.0**85, jnp.float32(2.0**-95), scale)
     return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-12))
 
 
@@ -160,15 +172,18 @@ def distillation(
     """SimCLRv2's distillation: `-sum_c softmax(teacher/t)_c log_softmax(student/t)_c`.
 
     Equation 2 of arXiv:2006.10029. The teacher is the label, so no gradient reaches it.
-    There is no factor t^2.
+    There is no factor t^2. A class to which the teacher gives no probability adds
+    nothing, even if the student's logit is -inf.
 
     Args:
-      student_logits: [N, C], unnormalised.
-      teacher_logits: [N, C].
+      student_logits: [N, C], unnormalised; -inf rules a class out.
+      teacher_logits: [N, C], likewise.
       temperature: t, for both; the paper has 1.0, and 0.1 for self-distillation.
 
     Returns:
-      [N]; never below the teacher's entropy.
+      [N]; never below the teacher's entropy. inf if the student rules out what the
+      teacher does not, or if float32 cannot hold the value; NaN if a row rules out all
+      classes or has a NaN or +inf.
 
     Example:
       >>> distillation(jnp.zeros((1, 2)), jnp.zeros((1, 2))).tolist()  # log(2)
@@ -176,9 +191,12 @@ def distillation(
     """
     _check_pair("student_logits", student_logits, "teacher_logits", teacher_logits)
     temperature = _check_temperature(temperature)
-    student = jnp.asarray(student_logits, jnp.float32) / temperature
-    teacher = lax.stop_gradient(jnp.asarray(teacher_logits, jnp.float32) / temperature)
-    return -jnp.sum(jax.nn.softmax(teacher) * jax.nn.log_softmax(student), axis=1)
+    student = jax.nn.log_softmax(_divide_logits(student_logits, temperature))
+    teacher = jax.nn.softmax(_divide_logits(teacher_logits, temperature))
+    teacher = lax.stop_gradient(teacher)
+    # 0 log 0 is 0. The inner where keeps 0 * inf out of the gradient.
+    student = jnp.where(teacher == 0, 0, student)
+    return -jnp.sum(teacher * student, axis=1)
 
 
 def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
@@ -214,6 +232,17 @@ def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
     return _map_blocks(hit, z, jnp.arange(len(z), dtype=jnp.int32), 512).mean()
 
 
+def _divide_logits(logits: Array, temperature: Array) -> Array:
+    """`logits / temperature` [N, C], less a number per row that keeps them in range.
+
+    A softmax does not see that number. The largest logit becomes 0 before a temperature
+    below 1 can make it infinite, and after one above 1 has made all of them small.
+    """
+    logits = jnp.asarray(logits, jnp.float32) / jnp.maximum(temperature, 1)
+    largest = lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
+    return (logits - largest) / jnp.minimum(temperature, 1)
+
+
 def _similarity(rows: Array, columns: Array) -> Array:
     """Dot products [M, D], [L, D] -> [M, L]; by default a GPU would use TF32."""
     return jnp.matmul(rows, columns.T, precision="highest")
@@ -228,8 +257,10 @@ def _map_blocks(
     function: Callable[..., Array], rows: Array, index: Array, block_size: int | None
 ) -> Array:
     """function(rows [M, D], index [M]) -> [M], in blocks that backward recomputes."""
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    if block_size is not None and not (
+        hasattr(block_size, "__index__") and block_size >= 1
+    ):
+        raise ValueError(f"block_size must be at least 1 and whole, got {block_size}")
     size = len(rows)
     if block_size is None or block_size >= size:
         return function(rows, index)
@@ -265,9 +296,18 @@ def _normalize_negatives(negatives: Array, name: str, rows: Array) -> Array:
 
 
 def _check_temperature(temperature: Scalar) -> Array:
-    """The temperature as float32; ValueError if it is known and not positive."""
+    """The temperature as float32.
+
+    Raises:
+      ValueError: it is known, and not a positive, finite and normal number in float32.
+    """
     if jnp.ndim(temperature):
         raise ValueError(f"temperature must be a scalar, got {jnp.shape(temperature)}")
-    if not isinstance(temperature, Tracer) and not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    limits = jnp.finfo(jnp.float32)
+    low, high = float(limits.tiny), float(limits.max)
+    if not isinstance(temperature, Tracer) and not low <= float(temperature) <= high:
+        raise ValueError(
+            "temperature must be positive and finite in float32, "
+            f"{low:.3g} to {high:.3g}, got {temperature}"
+        )
     return jnp.asarray(temperature, jnp.float32)

@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 Interval = tuple[float, float]
 
@@ -27,6 +28,12 @@ def to_float(images: jax.Array) -> jax.Array:
     Returns:
       The same shape: k/255 of uint8; floats keep their value.
 
+    Raises:
+      ValueError: another type; or, outside jit, where values are known, floats outside
+        [-0.5, 1.5], which are no resized image that overshoots a little: those of 0 to
+        255, and those with mean 0. Inside jit only the type is known, and a view clips
+        such values to [0, 1].
+
     Example:
       >>> to_float(jnp.array([0, 255], jnp.uint8)).tolist()
       [0.0, 1.0]
@@ -35,14 +42,31 @@ def to_float(images: jax.Array) -> jax.Array:
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
     if jnp.issubdtype(images.dtype, jnp.floating):
+        _require_unit_range(images)
         return images.astype(jnp.float32)
     raise ValueError(f"images must be uint8 or floating, got {images.dtype}")
 
 
+def _require_unit_range(images: jax.Array) -> None:
+    """ValueError if the values are known and far outside [0, 1], or NaN."""
+    if isinstance(images, Tracer) or not images.size:
+        return
+    with jax.ensure_compile_time_eval():
+        low, high = float(images.min()), float(images.max())
+    if not -0.5 <= low <= high <= 1.5:
+        raise ValueError(
+            f"floating images must be in [0, 1], got values from {low:g} to {high:g}; "
+            "divide those of 0 to 255 by 255, or pass them as uint8"
+        )
+
+
 def batch_of(images):
-    """Images as float32; ValueError unless they are a batch [B, H, W, C]."""
-    if jnp.ndim(images) != 4:
-        raise ValueError(f"images must be [B, H, W, C], got shape {jnp.shape(images)}")
+    """Images as float32; ValueError unless they are [B, H, W, C], none of them 0."""
+    if jnp.ndim(images) != 4 or 0 in jnp.shape(images):
+        raise ValueError(
+            "images must be [B, H, W, C] with B, H, W, C >= 1, got shape "
+            f"{jnp.shape(images)}"
+        )
     return to_float(images)
 
 
@@ -57,8 +81,10 @@ def require_probability(value):
 
 
 def require_size(size):
-    if not size >= 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    if not (hasattr(size, "__index__") and size >= 1):
+        raise ValueError(
+            f"size must be a whole number of pixels, at least 1, got {size}"
+        )
 
 
 def require_interval(name, interval, most=math.inf):

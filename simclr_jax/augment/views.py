@@ -63,6 +63,10 @@ def two_views(
     Returns:
       Two arrays [B, size, size, C], float32 in [0, 1]; row i of both shows image i.
 
+    Raises:
+      ValueError: a wrong shape, type or setting; outside jit also floats far outside
+        [0, 1], as of 0 to 255. Inside jit, where values are unknown, these are clipped.
+
     Example:
       >>> images = jax.numpy.zeros([8, 60, 80, 3], jax.numpy.uint8)
       >>> crop_flip = View(jitter=0.0, grayscale=0.0)

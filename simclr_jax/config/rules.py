@@ -8,12 +8,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from simclr_jax import encoders, heads, methods
 from simclr_jax.config.stages import STAGES, teachers
 from simclr_jax.methods import byol, moco
 from simclr_jax.training import optimizers as optim
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+# The smallest and the largest number that float32 holds in full.
+FLOAT32_LIMITS = tuple(float(getattr(np.finfo(np.float32), x)) for x in ("tiny", "max"))
 
 # A rule takes a field's value. It returns None for a valid one, else what is accepted.
 Rule = Callable[[Any], str | None]
@@ -90,7 +94,15 @@ def _method(value: str) -> str | None:
 
 _flag = one_of((True, False))
 _fraction = number(0, 1)
-_positive = number(0, open_low=True)
+
+
+def _positive(value: float) -> str | None:
+    if value <= 0:
+        return "a number above 0"
+    if value < FLOAT32_LIMITS[0]:  # it would become 0
+        return f"a number that float32 can hold, from {FLOAT32_LIMITS[0]:.3g}"
+    return None
+
 
 _OPTIMIZER: dict[str, Rule] = {
     "name": one_of(optim.OPTIMIZERS),

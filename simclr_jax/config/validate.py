@@ -20,8 +20,9 @@ from simclr_jax.config.fields import (
     method_options,
     to_json,
 )
-from simclr_jax.config.rules import RULES
+from simclr_jax.config.rules import FLOAT32_LIMITS, RULES
 from simclr_jax.errors import RequestError
+from simclr_jax.training import optimizers
 
 # What two runs on one workdir may change: how long, how often, on how many devices and
 # how the state lies on them, where the same data are, what is shown. A change of any
@@ -52,6 +53,11 @@ def validate(config: Config) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise RequestError(f"config.{path}: {number} is not a finite number")
+            if isinstance(number, float) and abs(number) > FLOAT32_LIMITS[1]:
+                raise RequestError(
+                    f"config.{path}: {number} is more than float32 can hold "
+                    f"({FLOAT32_LIMITS[1]:.3g})"
+                )
         default = fields.get(path)
         if value is None and default is not None:
             raise RequestError(
@@ -130,6 +136,7 @@ def _validate_together(config: Config) -> None:
             "config.pretrained: it replaces pretraining; remove 'pretrain' from "
             "config.stages"
         )
+    _validate_selective_kernels(config)
     fields = dict(flatten(config))
     if config.distill.teacher_stage == "distill" and not config.distill.teacher:
         raise RequestError(
@@ -145,6 +152,37 @@ def _validate_together(config: Config) -> None:
             raise RequestError(
                 f"config.{stage}optimizer.warmup_epochs: {warmup:g} is more than "
                 f"config.{stage}epochs {epochs}"
+            )
+        _validate_rate(f"{stage}optimizer.lr", fields, stage)
+    if config.finetune.scratch_lr is not None:
+        _validate_rate("finetune.scratch_lr", fields, "finetune.")
+
+
+def _validate_rate(name: str, fields: dict[str, Any], stage: str) -> None:
+    """Raises RequestError unless float32 can hold the rate scaled by the batch size."""
+    try:
+        optimizers.make_schedule(
+            lr=fields[name],
+            lr_scaling=fields[f"{stage}optimizer.lr_scaling"],
+            batch_size=fields[f"{stage}batch_size"],
+            total_steps=1,
+        )
+    except ValueError as error:
+        raise RequestError(f"config.{name}: {error}") from error
+
+
+def _validate_selective_kernels(config: Config) -> None:
+    """Raises RequestError if a network would have a convolution without channels."""
+    own, student = config.encoder, config.distill.encoder
+    sk = own.sk if student.sk is None else student.sk
+    for section, with_sk, width in (
+        ("encoder", own.sk, own.width),
+        ("distill.encoder", sk, student.width or own.width),
+    ):
+        if with_sk and own.stem == "imagenet" and width * 64 < 2:
+            raise RequestError(
+                f"config.{section}.width: {width} is too narrow for selective kernels "
+                "(sk) with the imagenet stem; use at least 1/32"
             )
 
 

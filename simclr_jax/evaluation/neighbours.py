@@ -133,6 +133,11 @@ def normalize(features: jax.Array) -> jax.Array:
     shorter than 1e-6 to length 1, but its gradient at a zero row is NaN.
     """
     features = features.astype(jnp.float32)
+    # Of very long and very short rows, float32 cannot hold the squares. Powers of two
+    # change no bit of the others.
+    largest = jnp.max(jnp.abs(features), axis=-1, keepdims=True)
+    scale = jnp.where(largest < 2.0**-36, 2.0**90, jnp.float32(1))
+    features = features * jnp.where(largest > 2.0**54, 2.0**-73, scale)
     norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
     return features / jnp.maximum(norm, 1e-12)
 

@@ -17,10 +17,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 OPTIMIZERS = ("adam", "adamw", "lars", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 LR_SCALINGS = ("none", "linear", "sqrt")
+
+_SMALLEST, _LARGEST = (float(getattr(jnp.finfo("float32"), x)) for x in ("tiny", "max"))
 
 # Linear classifiers on top of a network, by their place in the parameters.
 _CLASSIFIERS = re.compile(r"classifier|online_probe|h|z|head_\d+")
@@ -103,7 +106,9 @@ def make_schedule(
       step -> learning rate, float32 [].
 
     Raises:
-      ValueError: an unknown name, or a negative number of steps.
+      ValueError: an unknown name; a rate that float32 does not hold as a positive
+        number, before or after scaling; a batch size below 1; a negative number of
+        steps.
 
     Example:
       >>> lr = make_schedule(lr=0.3, lr_scaling="linear", batch_size=512,
@@ -111,13 +116,11 @@ def make_schedule(
       >>> [round(float(lr(step)), 3) for step in (0, 5, 10, 60, 110)]
       [0.0, 0.3, 0.6, 0.3, 0.0]
     """
-    _check_name("lr_scaling", lr_scaling, LR_SCALINGS)
     _check_name("schedule", schedule, SCHEDULES)
     if min(warmup_steps, total_steps) < 0:
         got = f"got {warmup_steps} and {total_steps}"
         raise ValueError(f"warmup_steps and total_steps must not be negative, {got}")
-    factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
-    peak = lr * factors[lr_scaling]
+    peak = _peak(lr, lr_scaling, batch_size)
 
     def learning_rate(step):
         step = jnp.asarray(step, jnp.float32)
@@ -174,7 +177,8 @@ def make(
       follows, for logging.
 
     Raises:
-      ValueError: an unknown name, or a negative number of steps.
+      ValueError: see `make_schedule`; or a weight decay that is negative or that
+        float32 does not hold.
 
     Example:
       >>> tx, schedule = make("lars", lr=0.3, warmup_steps=10, total_steps=100)
@@ -223,6 +227,8 @@ def _transformation(
     adapted: Callable[[Any], Any],
 ) -> optax.GradientTransformation:
     """The optax transformation of one of OPTIMIZERS; `adapted` is LARS's mask."""
+    if not isinstance(weight_decay, Tracer) and not 0 <= weight_decay <= _LARGEST:
+        raise ValueError(f"weight_decay must be from 0 to 3.4e38, got {weight_decay}")
     if name == "adamw":
         return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decay_mask)
     if name == "lars":
@@ -239,6 +245,23 @@ def _transformation(
     if name == "adam":
         return optax.chain(decay, optax.adam(learning_rate))
     return optax.chain(decay, optax.sgd(learning_rate, momentum or None, nesterov))
+
+
+def _peak(lr: float, lr_scaling: str, batch_size: int) -> float:
+    """The scaled rate; ValueError unless float32 holds both as positive numbers."""
+    _check_name("lr_scaling", lr_scaling, LR_SCALINGS)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
+    factor = factors[lr_scaling]
+    scaled = f" times {factor:g}, for the batch of {batch_size},"
+    for rate, what in ((lr, ""), (lr * factor, scaled)):
+        if not isinstance(rate, Tracer) and not _SMALLEST <= rate <= _LARGEST:
+            raise ValueError(
+                f"lr{what} must be above 0 and within float32 (1.2e-38 to 3.4e38), "
+                f"got {rate}"
+            )
+    return lr * factor
 
 
 def _check_name(what: str, name: str, names: tuple[str, ...]) -> None:

@@ -169,6 +169,7 @@ def test_names_are_readable_and_convolutions_have_no_bias():
         ({"width": 0}, r"width 0 "),
         ({"width": -1}, r"width -1 "),
         ({"width": float("nan")}, r"width nan "),
+        ({"width": 1 / 64, "sk": True}, r"width 0\.015625 gives 1 channel .*sk"),
     ],
 )
 def test_wrong_fields_are_named(fields, message):
@@ -179,7 +180,19 @@ def test_wrong_fields_are_named(fields, message):
 def test_wrong_image_shape_is_named():
     with pytest.raises(ValueError, match=r"\[B, H, W, C\], got \(8, 8, 3\)"):
         ResNet(**SMALL).init(jax.random.key(0), jnp.zeros([8, 8, 3]), train=False)
+    with pytest.raises(ValueError, match=r"got \(0, 8, 8, 3\); B, H, W, C >= 1"):
+        ResNet(**SMALL).init(jax.random.key(0), jnp.zeros([0, 8, 8, 3]), train=True)
     assert STEMS == ("imagenet", "cifar")
+
+
+@pytest.mark.parametrize("stem, width", [("cifar", 1 / 64), ("imagenet", 1 / 32)])
+def test_the_narrowest_selective_kernels(stem, width):
+    encoder = ResNet(depth=10, sk=True, stem=stem, width=width)
+    init = functools.partial(encoder.init_with_output, train=False)
+    images = jnp.ones([2, 32, 32, 3])
+    h, variables = jax.eval_shape(init, jax.random.key(0), images)
+    assert h.shape == (2, 512 * width)
+    assert all(x.size for x in jax.tree.leaves(variables))
 
 
 # --- BatchNorm ----------------------------------------------------------------------

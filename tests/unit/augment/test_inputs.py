@@ -98,6 +98,11 @@ IMAGES = np.zeros((2, 4, 4, 3), np.float32)
             r"\(0.0, 1.0\)",
         ),
         (lambda: A.center(IMAGES, size=-1), "got -1"),
+        (lambda: A.center(IMAGES, size=7.5), "size .*got 7.5"),
+        (lambda: A.two_views(KEY, IMAGES, size=7.5), "size .*got 7.5"),
+        (lambda: A.two_views(KEY, IMAGES[:0], size=4), r"\(0, 4, 4, 3\)"),
+        (lambda: A.two_views(KEY, IMAGES[:, :0], size=4), r"\(2, 0, 4, 3\)"),
+        (lambda: A.flip(KEY, IMAGES[..., :0]), r"\(2, 4, 4, 0\)"),
         (lambda: A.random_affine(KEY, IMAGES, rotation=-3.0), "rotation=-3.0"),
         (lambda: A.random_affine(KEY, IMAGES, shear=90.0), "shear=90.0"),
         (lambda: A.erase(KEY, IMAGES, probability=2), "got 2"),
@@ -107,3 +112,31 @@ IMAGES = np.zeros((2, 4, 4, 3), np.float32)
 def test_wrong_requests_name_the_value(call, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(call)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: 255 * x, "from 0 to 255; divide those of 0 to 255 by 255"),
+        (lambda x: 4 * x - 2, "from -2 to 2"),
+        (lambda x: np.where(x < 1, x, np.nan), "from nan to nan"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_floats_that_are_no_images_are_refused_where_they_are_known(
+    change, message, dtype
+):
+    images = jnp.asarray(change(np.linspace(0, 1, 96, dtype=np.float32)), dtype)
+    images = images.reshape(2, 4, 4, 3)
+    with pytest.raises(ValueError, match=message):
+        A.two_views(KEY, images, size=4)
+    with pytest.raises(ValueError, match=message):
+        A.center(images, size=4)
+    # A jitted function sees no values, as documented.
+    assert np.shape(jax.jit(lambda x: A.center(x, size=4))(images)) == (2, 4, 4, 3)
+
+
+def test_a_resized_image_that_overshoots_is_taken():
+    images = jnp.asarray(1.2 * IMAGES + np.float32(-0.1))
+    np.testing.assert_array_equal(A.to_float(images), images)
+    assert (A.center(images[:, :2], size=4) == 0).all()  # clipped

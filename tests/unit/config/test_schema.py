@@ -78,3 +78,40 @@ def test_a_damaged_file_may_be_skipped_by_a_run_that_goes_on():
 
 def test_the_default_recipe_is_valid():
     validate(defaults.get_config())
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (
+            {"optimizer.lr": 1e39},
+            r"optimizer\.lr: 1e\+39 is more than float32 can hold",
+        ),
+        ({"optimizer.lr": 1e-39}, r"optimizer\.lr: 1e-39 is not a number that float32"),
+        ({"optimizer.lr": 0.0}, r"optimizer\.lr: 0\.0 is not a number above 0"),
+        ({"probe.optimizer.lr": 1e39}, r"probe\.optimizer\.lr: .* float32"),
+        ({"finetune.scratch_lr": 1e-46}, r"finetune\.scratch_lr: .* float32"),
+        ({"distill.temperature": 1e-50}, r"distill\.temperature: .* float32"),
+        ({"method.temperature": 1e39}, r"method\.temperature: .* float32"),
+        ({"augment.brightness": 1e39}, r"augment\.brightness: .* float32"),
+        ({"optimizer.weight_decay": 1e39}, r"optimizer\.weight_decay: .* float32"),
+        (
+            {"optimizer.lr": 1e38, "optimizer.lr_scaling": "sqrt"},
+            r"optimizer\.lr: lr times 16, for the batch of 256, must",
+        ),
+        (
+            {"encoder.sk": True, "encoder.width": 1 / 64},
+            r"encoder\.width: 0\.015625 is too narrow for selective kernels",
+        ),
+        (
+            {"distill.encoder.sk": True, "distill.encoder.width": 1 / 64},
+            r"distill\.encoder\.width: 0\.015625 is too narrow",
+        ),
+    ],
+)
+def test_what_float32_or_a_network_cannot_hold_is_named(fields, message):
+    config = defaults.get_config()
+    config.encoder.stem = "imagenet"
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(RequestError, match=rf"^config\.{message}"):
+        validate(config)

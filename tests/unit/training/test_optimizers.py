@@ -400,6 +400,27 @@ def test_negative_steps_are_refused():
         optimizers.make(lr=0.1, warmup_steps=-1, total_steps=10)
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"lr": 0.0}, r"lr must be above 0 .*got 0\.0"),
+        ({"lr": -0.1}, r"lr must be above 0 .*got -0\.1"),
+        ({"lr": float("nan")}, "lr must .*got nan"),
+        ({"lr": float("inf")}, "lr must .*got inf"),
+        ({"lr": 1e39}, r"lr must .*got 1e\+39"),
+        ({"lr": 1e-39}, "lr must .*got 1e-39"),
+        ({"lr": 1e38, "batch_size": 4096, "lr_scaling": "sqrt"}, "times 64.* 6.4e"),
+        ({"lr": 2e-38, "batch_size": 8, "lr_scaling": "linear"}, "batch of 8, .*e-40"),
+        ({"lr": 0.1, "batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"lr": 0.1, "weight_decay": -1e-4}, "weight_decay .*got -0.0001"),
+        ({"lr": 0.1, "weight_decay": 1e39}, r"weight_decay .*got 1e\+39"),
+    ],
+)
+def test_a_rate_that_is_none_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        optimizers.make(**options, total_steps=10)
+
+
 def test_steps_of_a_tenth():
     """MoCo v1: 200 epochs, dropping at 120 and 160; here an epoch is one step."""
     schedule = optimizers.make_schedule(
