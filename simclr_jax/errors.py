@@ -37,7 +37,7 @@ class DataError(Exception):
 
 
 class DivergedError(Exception):
-    """The loss, gradient or update is no longer finite. Exit code 3."""
+    """The loss or gradient is no longer finite. Exit code 3."""
 
     exit_code = 3
 

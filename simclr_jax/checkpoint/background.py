@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,10 +46,18 @@ class BackgroundSaver:
     Args:
       directory: the folder of the steps, as in `checkpoint.save`.
       keep: how many steps to keep, at least 1.
+      check: `(items)`, called in the thread with the arrays in NumPy before they are
+        written; what it raises is the error of the save.
     """
 
-    def __init__(self, directory: str | os.PathLike, *, keep: int = 2):
-        self._directory, self._keep = directory, keep
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        keep: int = 2,
+        check: Callable[[dict[str, Any]], None] = lambda items: None,
+    ):
+        self._directory, self._keep, self._check = directory, keep, check
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -60,7 +69,8 @@ class BackgroundSaver:
           items, meta: as in `checkpoint.save`.
 
         Raises:
-          OSError, TypeError, ValueError: the save before this one failed.
+          OSError, TypeError, ValueError, or what `check` raises: the save before this
+            one failed.
         """
         self.wait()
         # Joined here: the processes must do so in the same order as they take steps.
@@ -118,6 +128,7 @@ class BackgroundSaver:
         try:
             # Emptied, so that the copies leave the device before the slow part.
             step, items = jax.device_get(handed_over.pop())
+            self._check(items)
             store.save(self._directory, int(step), items, meta, keep=self._keep)
         except BaseException as error:
             self._error = error

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import jax
 
 from simclr_jax import startup
-from simclr_jax.errors import DivergedError, StoppedError
+from simclr_jax.errors import StoppedError
 
 _END = "simclr_jax/end"  # the key under which the first process to fail tells why
 _POLL_SECONDS = 0.5
@@ -57,7 +57,7 @@ def leave(code: int | None, line: str = "", error: Exception | None = None) -> N
     if jax.process_index() == 0:
         _say(line)
     # Otherwise the others come here too, with the same error.
-    together = isinstance(error, StoppedError | DivergedError)
+    together = isinstance(error, StoppedError)
     if not (together or getattr(error, "agreed", False)):
         _tell(code, line)
     _exit(code)

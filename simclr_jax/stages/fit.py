@@ -19,6 +19,7 @@ from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import programs
 from simclr_jax.stages.measurement import Measurement, evaluation
 from simclr_jax.training import Hooks, LossFn, Plan, TrainState, run
+from simclr_jax.training.finite import require_finite
 from simclr_jax.training.progress import Progress
 
 _ITEMS = ("params", "model_state", "opt_state")
@@ -104,7 +105,8 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
         return training.update(params, model_state, step / total)
 
     keep, several = experiment.config.checkpoint.keep, plan.steps_per_call > 1
-    with checkpoint.BackgroundSaver(directory, keep=keep) as saver:
+    saver = checkpoint.BackgroundSaver(directory, keep=keep, check=require_finite)
+    with saver:
         state = run(
             programs.step(training.loss_fn, tx, after, origin.like, several=several),
             state,

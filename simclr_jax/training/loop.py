@@ -19,7 +19,7 @@ from simclr_jax.training import optimizers
 from simclr_jax.training.progress import Progress
 from simclr_jax.training.step import TrainState
 
-# Training ends after this many skipped steps in a row (`TrainState.skipped`).
+# Training ends after this many steps in a row whose loss or gradient is not finite.
 _MAX_SKIPPED = 10
 
 
@@ -100,7 +100,7 @@ def run(
       StoppedError: a signal came; the state was given to `hooks.save`.
       DataError: an image can't be read. If this process trains alone, the state was
         given to `hooks.save`.
-      DivergedError: loss, gradient or update was not finite; nothing was saved since.
+      DivergedError: loss or gradient was not finite; nothing was saved since.
     """
 
     start = saved = int(state.step)
@@ -213,7 +213,7 @@ def _record_due(
 def _check_finite(skipped: int, step: int, last: bool) -> None:
     if skipped >= _MAX_SKIPPED or (last and skipped):
         raise DivergedError(
-            f"loss, gradient or update not finite since step {step - skipped + 1}; "
+            f"loss or gradient not finite since step {step - skipped + 1}; "
             "the last good checkpoint is kept. Lower the learning rate, or raise "
             "the temperature"
         )

@@ -2,13 +2,12 @@
 
 `make_steps` turns such a step into one that takes several at a time.
 
-A step takes a `TrainState` and returns the next. If its loss, its gradient or the state
-that it would leave is not finite, it changes no parameter; the loop ends a training
-after several of these in a row.
+A step takes a `TrainState` and returns the next. If its loss or gradient is not finite,
+it changes no parameter; the loop ends a training after several of these in a row.
 """
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,9 +32,8 @@ class TrainState(NamedTuple):
       model_state: other state of the loss (BatchNorm statistics, ...).
       opt_state: the optimizer's.
       skipped: int32 [], how many of the latest steps, in a row, had a loss or gradient
-        that was not finite, or would have made a finite number of the state infinite or
-        NaN. Such a step changes only `skipped`, `step` and float16's loss scale
-        (`loss_scale.dynamic`). Overflows of that scale do not count.
+        that was not finite. Such a step changes only `skipped`, `step` and float16's
+        loss scale (`loss_scale.dynamic`). Overflows of that scale do not count.
     """
 
     step: jax.Array
@@ -99,12 +97,11 @@ def make_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         new = (params, model_state, opt_state)
         old = (state.params, state.model_state, state.opt_state)
-        good = finite & _stay_finite(new, old)
-        chosen = jax.tree.map(partial(jnp.where, good), new, old)
+        chosen = jax.tree.map(partial(jnp.where, finite), new, old)
         params, model_state, opt_state = chosen
         # An overflow that a smaller scale can cure is not a divergence.
         overflow = jnp.isfinite(loss) & ~finite & (scale > 1)
-        skipped = jnp.where(good | overflow, 0, state.skipped + 1)
+        skipped = jnp.where(finite | overflow, 0, state.skipped + 1)
         metrics = {"loss": loss} | metrics
         metrics |= {"grad_norm": grad_norm, "skipped": skipped}
         if isinstance(opt_state, loss_scale.DynamicState):
@@ -172,28 +169,6 @@ def _gradients(
 
     (_, found), grads = jax.value_and_grad(scaled_loss, has_aux=True)(state.params)
     return found, jax.tree.map(lambda g: g / scale, grads)
-
-
-def _stay_finite(new: tuple, old: tuple) -> jax.Array:
-    """Whether no number that is finite in `old` is infinite or NaN in `new`.
-
-    A state may hold infinities from its start on: a loss's largest value so far.
-
-    Args:
-      new, old: trees of the same structure, part by part.
-    """
-    groups: dict[Any, list[jax.Array]] = {}
-    for part, (after, before) in enumerate(zip(new, old, strict=True)):
-        pairs = zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
-        for x, y in pairs:
-            if jnp.issubdtype(x.dtype, jnp.inexact):
-                fine = jnp.isfinite(x) | ~jnp.isfinite(y)
-                # One reduction for each shape: a ResNet-50 under Adam has 161 arrays
-                # of parameters, three times, of 28 shapes. What has the same shape
-                # lies in the same way on the devices, within a part of the state.
-                groups.setdefault((part == 1, x.shape), []).append(fine)
-    every = [jnp.all(reduce(jnp.logical_and, group)) for group in groups.values()]
-    return reduce(jnp.logical_and, every, jnp.bool_(True))
 
 
 def _row_major(grads: Any, shardings: Any) -> Any:

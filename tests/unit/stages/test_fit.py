@@ -58,6 +58,22 @@ def test_pieces_equal_the_whole(train, tmp_path):
     np.testing.assert_allclose(resumed.params["w"], w, rtol=1e-5)
 
 
+def test_a_state_that_is_not_finite_is_not_kept(train, tmp_path):
+    """Loss and gradient are finite, but 3e38 times the gradient is not."""
+    with pytest.raises(DivergedError, match="params not finite at step 1"):
+        train(plan(1), tx=optax.sgd(3e38))
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == []
+
+
+def test_an_optimizers_state_that_is_not_finite_is_not_kept(train, tmp_path):
+    """Adam's nu holds squares: of a weight decay of 1e38 times a weight."""
+    tx = optax.chain(optax.add_decayed_weights(1e38), optax.adam(0.1))
+    ones = {"init": lambda: ({"w": jnp.ones(3)}, {"count": jnp.zeros((), jnp.int32)})}
+    with pytest.raises(DivergedError, match="opt_state not finite at step 1"):
+        train(plan(1), tx=tx, **ones)
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == []
+
+
 def test_a_signal_in_the_last_evaluation_does_not_lose_it(train):
     def stopped(state):
         raise StoppedError("stopped")

@@ -5,12 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from lowering import assert_lowers_for_cuda, primitives
 from quadratic import TARGET, quadratic, start
 
 from simclr_jax import data
 from simclr_jax import training as train
-from simclr_jax.training import optimizers
 
 
 def test_step_is_gradient_descent():
@@ -78,92 +76,12 @@ def test_a_step_that_is_not_finite_changes_nothing(bad):
     after = jax.device_get(state)
     assert int(metrics["skipped"]) == int(after.skipped) == 1
     assert int(after.step) == 2
-    unchanged(before, after)
-    state, _ = step(state, key, jnp.asarray(TARGET))
-    assert int(state.skipped) == 0
-
-
-def unchanged(before, after):
     for name in ("params", "model_state", "opt_state"):
         jax.tree.map(
             np.testing.assert_array_equal, getattr(before, name), getattr(after, name)
         )
-
-
-def test_parameters_that_would_overflow_are_not_kept():
-    """Loss and gradient are finite: 3e38 times the gradient's 2 and 3 is not."""
-    tx = optax.sgd(3e38)
-    state = start(tx)
-    before = jax.device_get(state)
-    state, metrics = train.make_step(quadratic, tx)(
-        state, jax.random.key(0), jnp.asarray(TARGET)
-    )
-    assert np.isfinite(metrics["loss"])
-    assert np.isfinite(metrics["grad_norm"])
-    assert (int(state.step), int(state.skipped)) == (1, 1)
-    unchanged(before, jax.device_get(state))
-
-
-def test_an_optimizers_state_that_would_overflow_is_not_kept():
-    """Adam's nu holds squares: of a weight decay of 1e38 times a kernel of ones."""
-    tx, _ = optimizers.make("adam", lr=0.1, weight_decay=1e38, total_steps=3)
-    state = train.init_state({"kernel": jnp.ones((2, 2))}, {}, tx)
-    before = jax.device_get(state)
-
-    def loss_fn(params, model_state, key, batch):
-        return params["kernel"].sum(), (model_state, {})
-
-    state, metrics = train.make_step(loss_fn, tx)(state, jax.random.key(0), None)
-    assert int(metrics["skipped"]) == 1
-    unchanged(before, jax.device_get(state))
-
-
-def statistic(params, model_state, key, batch):
-    """A running statistic multiplied by the batch, which the loss does not see."""
-    return params["w"].sum(), ({"seen": model_state["seen"] * batch}, {})
-
-
-@pytest.mark.parametrize("bad", [np.inf, np.nan])
-@pytest.mark.parametrize("place", [0, 3])
-def test_a_statistic_that_would_overflow_is_not_kept(bad, place):
-    tx = optax.sgd(0.1)
-    state = train.init_state({"w": jnp.ones(3)}, {"seen": jnp.ones(4)}, tx)
-    before = jax.device_get(state)
-    step = train.make_step(statistic, tx)
-    state, _ = step(state, jax.random.key(0), jnp.ones(4).at[place].set(bad))
-    assert int(state.skipped) == 1
-    unchanged(before, jax.device_get(state))
-    state, _ = step(state, jax.random.key(0), jnp.full(4, 2.0))
+    state, _ = step(state, key, jnp.asarray(TARGET))
     assert int(state.skipped) == 0
-    np.testing.assert_allclose(state.params["w"], 0.9, rtol=1e-6)
-
-
-def test_infinities_that_were_there_before_are_no_reason_to_skip():
-    tx = optax.sgd(0.1)
-    seen = jnp.array([np.inf, -np.inf, np.nan, 1.0])
-    state = train.init_state({"w": jnp.ones(3)}, {"seen": seen}, tx)
-    step = train.make_step(statistic, tx)
-    state, _ = step(state, jax.random.key(0), jnp.full(4, 2.0))
-    assert int(state.skipped) == 0
-    np.testing.assert_array_equal(
-        state.model_state["seen"], [np.inf, -np.inf, np.nan, 2]
-    )
-
-
-def test_the_checks_stay_on_the_device_and_are_few():
-    """One reduction for each shape, not for each of 40 arrays and their moments."""
-    tx = optax.adam(0.1)
-    params = {f"w{i}": jnp.ones((2, 3 + i % 2)) for i in range(40)}
-
-    def loss_fn(params, model_state, key, batch):
-        return sum(x.sum() for x in params.values()), (model_state, {})
-
-    state = train.init_state(params, {}, tx)
-    step = train.make_step(loss_fn, tx)
-    arguments = (state, jax.random.key(0), None)
-    assert_lowers_for_cuda(step, *arguments, donates=True)
-    names = list(primitives(step.trace(*arguments).jaxpr))
-    assert names.count("reduce_and") == 2
 
 
 def test_a_resident_batch_is_gathered_in_the_step():
