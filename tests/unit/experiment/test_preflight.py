@@ -286,3 +286,14 @@ def test_parts_of_a_split_have_their_own_sizes(tmp_path):
     assert said(config, tmp_path).startswith(
         "config.data.test_split: npz has no split 'train[75%:]+tset'; it has train"
     )
+
+
+def test_a_missing_safetensors_is_said_before_anything_runs(tmp_path, monkeypatch):
+    config = recipe(tmp_path)
+    preflight.check(config, tmp_path / "run")
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    assert said(config, tmp_path).startswith(
+        "config.stages: export needs the package safetensors; in the clone: pip install"
+    )
+    config.stages = ("pretrain",)
+    preflight.check(config, tmp_path / "run")
