@@ -64,7 +64,7 @@ def get_config(method):
     config.probe.update(batch_size=16, epochs=4, every_epochs=2)
     config.knn.k = 5
     if method == "simclr":
-        config.stages = (*config.stages[:-1], "distill", "report")
+        config.stages += ("distill",)
         config.finetune.from_layer = 1
         config.distill.update(label_weight=0.5, label_batch_size=8)
     elif method == "moco":

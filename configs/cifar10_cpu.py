@@ -17,7 +17,7 @@ def get_config(variant: str = "simclr"):
     if variant not in variants:
         raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
-    config.stages = ("pretrain", "knn", "probe", "report")
+    config.stages = ("pretrain", "knn", "probe", "report", "export")
     config.batch_size = 256
     config.epochs = 30
     config.log_every = 10

@@ -22,8 +22,8 @@ mirrored: add `--config.augment.flip=0.0`.
 from configs import common
 
 _STAGES = {
-    "unlabelled": ("pretrain", "report"),
-    "labelled": ("pretrain", "knn", "probe", "finetune", "report"),
+    "unlabelled": ("pretrain", "report", "export"),
+    "labelled": ("pretrain", "knn", "probe", "finetune", "report", "export"),
 }
 
 

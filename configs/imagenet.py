@@ -42,7 +42,7 @@ def get_config(variant: str = "simclr"):
     if variant not in variants:
         raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
-    config.stages = ("pretrain", "knn", "probe", "finetune", "report")
+    config.stages = ("pretrain", "knn", "probe", "finetune", "report", "export")
     config.encoder.depth = 50
     config.encoder.stem = "imagenet"
     config.precision = "bfloat16"  # see cifar10.py

@@ -43,7 +43,7 @@ def get_config(variant: str = "cpu"):
             ("probe pretrained", 18.8, None),
             ("probe target", 1.4, None),
         )
-    config.stages = ("pretrain", "knn", "probe", "report")
+    config.stages = ("pretrain", "knn", "probe", "report", "export")
     config.method.momentum = 1.0
     config.method.target_init = "random"
     config.probe.target = True

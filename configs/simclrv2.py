@@ -51,7 +51,15 @@ def get_config(variant: str = "imagenet"):
     if variant not in variants:
         raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
-    config.stages = ("pretrain", "knn", "probe", "finetune", "distill", "report")
+    config.stages = (
+        "pretrain",
+        "knn",
+        "probe",
+        "finetune",
+        "distill",
+        "report",
+        "export",
+    )
     # Section 2: three layers, as wide as h; fine-tuning keeps the first.
     config.projector.layers = 3
     config.projector.dim = 128

@@ -71,7 +71,7 @@ def _check(variant: str) -> None:
 
 def _stl10(variant: str):
     config = stl10.get_config("published")
-    config.stages = ("pretrain", "probe", "report")
+    config.stages = ("pretrain", "probe", "report", "export")
     config.probe.every_epochs = 0
     if variant == "one_schedule":
         config.optimizer.warmup_epochs = 4.0

@@ -34,7 +34,7 @@ def get_config(variant: str = "batch256"):
     if variant not in _BATCH:
         raise ValueError(f"no variant {variant!r}; choose from {', '.join(_BATCH)}")
     config = common.get_config()
-    config.stages = ("pretrain", "knn", "probe", "report")
+    config.stages = ("pretrain", "knn", "probe", "report", "export")
     config.precision = "bfloat16"  # see cifar10.py
     config.batch_size = _BATCH[variant]
     config.epochs = 40

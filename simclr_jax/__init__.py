@@ -15,24 +15,29 @@ if TYPE_CHECKING:
         info_nce,
         nt_xent,
     )
+    from simclr_jax.pretrained import Encoder, load
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Encoder",
     "byol_regression",
     "contrastive_accuracy",
     "distillation",
     "info_nce",
+    "load",
     "nt_xent",
 ]
+_PRETRAINED = ("Encoder", "load")  # the other names are losses
 
 # Modules that need only `import simclr_jax`, as in `simclr_jax.losses.nt_xent`.
-_MODULES = ("augment", "encoders", "heads", "losses", "methods")
+_MODULES = ("augment", "encoders", "heads", "losses", "methods", "pretrained")
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("simclr_jax.losses"), name)
+        module = "pretrained" if name in _PRETRAINED else "losses"
+        return getattr(importlib.import_module(f"simclr_jax.{module}"), name)
     if name in _MODULES:
         return importlib.import_module(f"simclr_jax.{name}")
     raise AttributeError(f"module 'simclr_jax' has no attribute {name!r}")

@@ -13,6 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+_STAGES = ("pretrain", "knn", "probe", "finetune", "supervised", "report", "export")
+
 
 def optimizer(name: str = "adam", lr: float = 1e-3, **changes) -> Any:
     """The fields of an optimizer; each trained stage has its own."""
@@ -79,8 +81,8 @@ def get_config() -> Any:
     config: Any = ConfigDict()
     config.seed = 0  # for weights, augmentation, data order, choice of labelled images
     # The stages to run, in this order; choose from:
-    # pretrain knn probe finetune supervised distill report.
-    config.stages = ("pretrain", "knn", "probe", "finetune", "supervised", "report")
+    # pretrain knn probe finetune supervised distill report export.
+    config.stages = _STAGES
     # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
     # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
     config.pretrained = ""

@@ -78,6 +78,12 @@ _RECORDS = (
         teaches="student",
     ),
     Stage("report", "write report.html", 7, records=False),
+    Stage(
+        "export",
+        "write encoder.safetensors, which simclr_jax.load reads",
+        needs="encoder",
+        records=False,
+    ),
 )
 STAGES = {stage.name: stage for stage in _RECORDS}
 

@@ -20,6 +20,7 @@ from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
 from simclr_jax.encoders import ResNet
 from simclr_jax.experiment import build, restore
+from simclr_jax.experiment.description import describe
 from simclr_jax.experiment.features import MOST_BYTES, Features, Kept
 from simclr_jax.experiment.images import Images
 from simclr_jax.experiment.workdir import Workdir
@@ -145,10 +146,9 @@ class Experiment:
     # Checkpoints ------------------------------------------------------------
 
     def meta(self, source_step: int) -> dict[str, Any]:
-        """The description stored in a checkpoint: the network, and the pretraining step
-        that it started from."""
-        network = {name: dict(self.config[name]) for name in ("encoder", "projector")}
-        return network | {"source_step": source_step}
+        """The description stored in a checkpoint: the network, its images, and the
+        pretraining step that it started from."""
+        return describe(self.config, self._info) | {"source_step": source_step}
 
     def forget_if_stale(self, stage: str, variant: str, meta: dict[str, Any]) -> None:
         """Deletes a variant that came from another pretraining step or teacher."""

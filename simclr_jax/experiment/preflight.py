@@ -4,6 +4,7 @@ Reads sizes and file headers, no images, and writes nothing.
 """
 
 import contextlib
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 
@@ -13,7 +14,7 @@ from simclr_jax.config.stages import STAGES, having, trained
 from simclr_jax.data import label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import check_split, limited, stored_shape
-from simclr_jax.errors import DataError, RequestError
+from simclr_jax.errors import DataError, RequestError, install
 from simclr_jax.experiment.images import open_dataset
 from simclr_jax.experiment.restore import check_network, no_checkpoint, no_teacher
 from simclr_jax.experiment.workdir import (
@@ -83,6 +84,12 @@ def check(config: Config, workdir) -> data.Info:
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
+    if "export" in config.stages and importlib.util.find_spec("safetensors") is None:
+        without = ",".join(stage for stage in config.stages if stage != "export")
+        raise RequestError(
+            "config.stages: export needs the package safetensors; "
+            f"{install('demo')}, or leave it out: --config.stages={without}"
+        )
     _check_devices(config)
     return info
 

@@ -51,7 +51,8 @@ def train(
         return network.init(experiment.key("init"), params, model_state, blank)
 
     shape = {"from_layer": network.from_layer, "num_classes": network.num_classes}
-    made = training._replace(init=init, meta=training.meta | shape)
+    meta = training.meta | shape | {"size": size}
+    made = training._replace(init=init, meta=meta)
     if quietly:
         state = fit_quietly(experiment, made)
     else:

@@ -122,7 +122,8 @@ def distill(experiment: Experiment) -> dict[str, Any]:
     size, source = config.augment.size, experiment.images.unlabelled
     # The student is an encoder with a classifier on h.
     projector = dict(experiment.config.projector) | {"layers": 0}
-    meta = {"encoder": encoder, "projector": projector}
+    meta = experiment.meta(teacher.source_step)
+    meta |= {"encoder": encoder, "projector": projector}
     training = Training(
         "distill",
         "student",
@@ -138,7 +139,7 @@ def distill(experiment: Experiment) -> dict[str, Any]:
         ),
         batches=_batches(experiment, teacher),
         num_examples=source.num_examples,
-        meta=meta | {"source_step": teacher.source_step, "teacher_step": teacher.step},
+        meta=meta | {"teacher_step": teacher.step},
     )
     taught = classify.train(experiment, student, training)
     start = Start(

@@ -48,6 +48,8 @@ def run(config: Config, path: str) -> None:
         if not ran:
             print(f"{path}: everything is done already")
         print(table.table(workdir.results(), config))
+        if "export" in config.stages:
+            print(f"encoder: {workdir.path / 'encoder.safetensors'}")
         if "report" in config.stages:
             print(f"report: {workdir.path / 'report.html'}")
     finally:

@@ -8,6 +8,8 @@ import pytest
 from tiny import ROOT, launch, recipe
 from tiny_runs import block, lines, refuse, results
 
+import simclr_jax
+
 
 def test_a_run_leaves_what_was_promised(whole):
     workdir, found = whole.workdir, results(whole.workdir)
@@ -26,6 +28,7 @@ def test_a_run_leaves_what_was_promised(whole):
     for path in (
         "config.json",
         "report.html",
+        "encoder.safetensors",
         "checkpoints/20",
         "stages/probe/pretrained/checkpoints/40",
         "stages/probe/random_init/checkpoints/40",
@@ -34,6 +37,50 @@ def test_a_run_leaves_what_was_promised(whole):
         "stages/supervised/random_init/checkpoints/8",
     ):
         assert (workdir / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "stage, variant",
+    [("finetune", "pretrained"), ("finetune", "random_init"), ("supervised", "")],
+)
+def test_a_loaded_network_names_as_many_classes_rightly_as_was_recorded(
+    whole, npz, stage, variant
+):
+    encoder = simclr_jax.load(whole.workdir, stage=stage, variant=variant)
+    with np.load(npz) as archive:
+        images, labels = archive["test_images"], archive["test_labels"]
+    names, probabilities = encoder.predict(images)
+    assert encoder.class_names == ("0", "1", "2", "3")
+    recorded = results(whole.workdir)[stage]
+    recorded = recorded[variant] if variant else recorded
+    # To one image: the run was compiled with other optimisations.
+    assert np.mean(names.astype(int) == labels) == pytest.approx(
+        recorded["top1"], abs=1 / len(labels) + 1e-6
+    )
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+
+
+def test_the_exported_encoder_is_the_runs(whole, npz, tmp_path):
+    """Its neighbours give kNN's accuracy, by a classifier of scikit-learn's."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    encoder = simclr_jax.load(whole.workdir / "encoder.safetensors")
+    of_run = simclr_jax.load(whole.workdir)
+    with np.load(npz) as archive:
+        data = dict(archive)
+    features = {x: encoder.embed(data[f"{x}_images"]) for x in ("train", "test")}
+    for split, found in features.items():
+        np.testing.assert_array_equal(found, of_run.embed(data[f"{split}_images"]))
+    fields = results(whole.workdir)["config"]["knn"]
+    knn = KNeighborsClassifier(
+        fields["k"],
+        metric="cosine",
+        weights=lambda distance: np.exp((1 - distance) / fields["temperature"]),
+    )
+    knn.fit(features["train"], data["train_labels"])
+    top1 = knn.score(features["test"], data["test_labels"])
+    assert top1 == pytest.approx(results(whole.workdir)["knn"]["top1"], abs=0.051)
+    assert f"encoder: {whole.workdir / 'encoder.safetensors'}" in whole.stdout
 
 
 def test_the_record_of_pretraining(whole):

@@ -18,6 +18,8 @@ LAYERS = (
     ("sweep",),
     ("stages",),
     ("report",),
+    ("pretrained",),
+    ("export",),
     ("experiment",),
     ("config",),
     ("data", "checkpoint", "evaluation", "training", "methods"),
@@ -99,6 +101,7 @@ def test_every_room_has_its_place():
         ("tensorflow_datasets", "data"),
         ("orbax", "checkpoint"),
         ("matplotlib", "report"),
+        ("safetensors", "export"),
     ],
 )
 def test_heavy_packages_have_one_home(package, home):

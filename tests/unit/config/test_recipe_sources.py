@@ -194,7 +194,7 @@ def test_the_linear_head_is_the_only_change_of_its_variant():
 
 def test_the_small_batch_study_trains_as_stl10_published():
     assert changes("small_batch", "stl10:published") == {
-        "stages": ("pretrain", "probe", "report"),
+        "stages": ("pretrain", "probe", "report", "export"),
         "probe.every_epochs": 0,
     }
 

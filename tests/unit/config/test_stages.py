@@ -36,10 +36,10 @@ def test_streams_keep_their_numbers():
 
 
 def test_stages_are_found_by_what_they_need():
-    assert having(needs="encoder") == {"knn", "probe", "finetune"}
+    assert having(needs="encoder") == {"knn", "probe", "finetune", "export"}
     assert having(labels="finetune") == {"finetune", "distill"}
     assert having(makes="encoder") == {"pretrain"}
-    assert having(records=False) == {"report"}
+    assert having(records=False) == {"report", "export"}
 
 
 @pytest.mark.parametrize(

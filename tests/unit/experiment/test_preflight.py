@@ -257,3 +257,14 @@ def test_a_pretraining_batch_that_two_devices_do_not_divide(tmp_path, sizes, fie
         f"config.{field} is not a multiple of the 2 devices; choose one, or set "
         "--config.devices=1"
     )
+
+
+def test_a_missing_safetensors_is_said_before_anything_runs(tmp_path, monkeypatch):
+    config = recipe(tmp_path)
+    preflight.check(config, tmp_path / "run")
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    assert said(config, tmp_path).startswith(
+        "config.stages: export needs the package safetensors; in the clone: pip install"
+    )
+    config.stages = ("pretrain",)
+    preflight.check(config, tmp_path / "run")

@@ -1,0 +1,124 @@
+"""An encoder in one file: its weights and, as metadata, what is needed to use them.
+
+    encoder.stage1_block1.conv1.kernel    [3, 3, 64, 64], as flax has it: H, W, in, out
+    encoder.stage1_block1.bn1.mean        BatchNorm's statistics are mean and var
+    projector.dense_1.kernel
+
+Each entry of the metadata is JSON: the network, the size and channels of its images,
+the preprocessing, class names, method, step (see `experiment.saved`), and a digest of
+the weights, because the format itself has none.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+_FORMAT, _VERSION = "simclr_jax", 1
+# Their leaves are BatchNorm's statistics; all others are parameters.
+_STATISTICS = ("mean", "var")
+
+
+def save(path: str | os.PathLike, about: dict[str, Any], variables: Any) -> None:
+    """Writes the file; a reader sees the old one or the new one, never a part.
+
+    Args:
+      path: of the file.
+      about: describes the network; JSON must be able to hold it.
+      variables: flax's `{"params", "batch_stats"}`.
+
+    Raises:
+      OSError: it can't be written; one line names the file and the cause.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path).expanduser()
+    named: dict[str, np.ndarray] = {}
+    for collection in ("params", "batch_stats"):
+        flat = flatten_dict(variables.get(collection, {}), sep=".")
+        for name, leaf in flat.items():
+            statistic = name.rpartition(".")[2] in _STATISTICS
+            assert statistic == (collection == "batch_stats"), name
+            named[name] = np.ascontiguousarray(leaf)
+    values = about | {"sha256": _digest(named), "format_version": _VERSION}
+    metadata = {name: json.dumps(value) for name, value in values.items()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file(named, temporary, metadata | {"format": _FORMAT})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except Exception as error:  # safetensors raises an error of its own
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {' '.join(str(error).split())}") from error
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a file that `save` wrote: `(about, variables)`, the arrays in NumPy.
+
+    Raises:
+      ValueError: it is damaged, or nothing that `save` wrote.
+    """
+    with _opened(path) as (file, about):
+        named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if about.pop("sha256") != _digest(named):
+        raise ValueError(f"{path} is damaged: its weights are not what was written")
+    params, statistics = {}, {}
+    for name, array in named.items():
+        parts = tuple(name.split("."))
+        (statistics if parts[-1] in _STATISTICS else params)[parts] = array
+    return about, {
+        "params": unflatten_dict(params),
+        "batch_stats": unflatten_dict(statistics),
+    }
+
+
+def read_about(path: str | os.PathLike) -> dict[str, Any]:
+    """The `about` of a file, without its weights.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    with _opened(path) as (_, about):
+        del about["sha256"]
+        return about
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[tuple[Any, dict[str, Any]]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            if metadata.pop("format", "") != _FORMAT:
+                raise ValueError(
+                    f"{path} was not written by simclr_jax: its metadata do not "
+                    "describe the network"
+                )
+            about = {name: json.loads(value) for name, value in metadata.items()}
+            if about.pop("format_version") != _VERSION:
+                raise ValueError(f"{path} is from a newer version of simclr_jax")
+            yield file, about
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is not a readable safetensors file: {reason}"
+        ) from error
+
+
+def _digest(named: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the names, shapes, types and bytes of all arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(named):
+        array = np.ascontiguousarray(named[name])
+        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
