@@ -31,7 +31,15 @@ __all__ = [
 _PRETRAINED = ("Encoder", "load")  # the other names are losses
 
 # Modules that need only `import simclr_jax`, as in `simclr_jax.losses.nt_xent`.
-_MODULES = ("augment", "encoders", "heads", "losses", "methods", "pretrained")
+_MODULES = (
+    "augment",
+    "encoders",
+    "export",
+    "heads",
+    "losses",
+    "methods",
+    "pretrained",
+)
 
 
 def __getattr__(name: str) -> Any:

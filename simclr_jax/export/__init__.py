@@ -1,1 +1,5 @@
-"""An encoder in the formats of others."""
+"""An encoder in the formats of others: `export.safetensors`, `export.torch`."""
+
+from simclr_jax.export import safetensors, torch
+
+__all__ = ["safetensors", "torch"]

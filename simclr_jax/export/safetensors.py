@@ -36,9 +36,6 @@ def save(path: str | os.PathLike, about: dict[str, Any], variables: Any) -> None
     Raises:
       OSError: it can't be written; one line names the file and the cause.
     """
-    from safetensors.numpy import save_file
-
-    path = Path(path).expanduser()
     named: dict[str, np.ndarray] = {}
     for collection in ("params", "batch_stats"):
         flat = flatten_dict(variables.get(collection, {}), sep=".")
@@ -46,11 +43,31 @@ def save(path: str | os.PathLike, about: dict[str, Any], variables: Any) -> None
             statistic = name.rpartition(".")[2] in _STATISTICS
             assert statistic == (collection == "batch_stats"), name
             named[name] = np.ascontiguousarray(leaf)
-    values = about | {"sha256": _digest(named), "format_version": _VERSION}
-    metadata = {name: json.dumps(value) for name, value in values.items()}
+    sealed = {"sha256": _digest(named), "format_version": _VERSION}
+    write(path, named, about | sealed, _FORMAT)
+
+
+def write(
+    path: str | os.PathLike, named: dict[str, np.ndarray], about: dict, form: str
+) -> None:
+    """Writes contiguous arrays under their names, as `save` does.
+
+    Args:
+      path: of the file.
+      named: the arrays.
+      about: the metadata; each value becomes JSON.
+      form: the metadata's entry "format", "pt" for PyTorch.
+
+    Raises:
+      OSError: as `save`.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path).expanduser()
+    metadata = {name: json.dumps(value) for name, value in about.items()}
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        save_file(named, temporary, metadata | {"format": _FORMAT})
+        save_file(named, temporary, metadata | {"format": form})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
