@@ -231,10 +231,11 @@ def load(
 
     Args:
       run: the workdir, or a file that stage `export` or `Encoder.save` wrote.
-      stage: which stage trained it: "pretrain", "finetune", "supervised" or "distill".
-        The last three have a classifier.
+      stage: which stage trained it: "pretrain", "probe", "finetune", "supervised" or
+        "distill". All but the first have a classifier.
       variant: "" is the stage's main network: "pretrained" of finetune, "student" of
-        distill. Of pretrain, "target" is the moving average.
+        distill. Of pretrain and
+        probe, "target" is the moving average.
       step: of the stage's checkpoints; None is the newest.
 
     Raises:

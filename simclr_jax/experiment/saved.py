@@ -1,6 +1,8 @@
 """Reads a network from a workdir, whichever stage trained it. It needs no recipe."""
 
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,8 +10,9 @@ import numpy as np
 
 from simclr_jax import checkpoint
 from simclr_jax.config.stages import STAGES
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment.workdir import checkpoints
+from simclr_jax.heads import level_names
 
 # The stages that train a network, each with the variant that is read by default.
 TRAINED = {"pretrain": ""} | {
@@ -52,6 +55,8 @@ def read(
       FileNotFoundError: the run has no such checkpoint.
       ValueError: no such stage, variant or step, or the checkpoint is damaged.
     """
+    if stage == "probe":
+        return _probed(workdir, variant or "pretrained", step)
     recipe = _recipe(workdir)
     folder = _folder(workdir, stage, variant, recipe)
     items = {"params": None, "model_state": None}
@@ -83,15 +88,9 @@ def read(
 
 def _folder(workdir: Path, stage: str, variant: str, recipe: dict[str, Any]) -> Path:
     """The folder of the checkpoints to read."""
-    if stage == "probe":
-        raise ValueError(
-            "stage: the probe's checkpoint has its classifier, but not the means and "
-            "deviations by which it standardised the features; load stage 'finetune'"
-        )
     if stage not in TRAINED:
-        raise ValueError(
-            f"stage: {stage!r} trains no network; choose from {', '.join(TRAINED)}"
-        )
+        choices = ", ".join([*TRAINED, "probe"])
+        raise ValueError(f"stage: {stage!r} trains no network; choose from {choices}")
     if stage != "pretrain":
         folder = checkpoints(workdir, stage, variant or TRAINED[stage])
         there = folder.parents[1]
@@ -108,6 +107,63 @@ def _folder(workdir: Path, stage: str, variant: str, recipe: dict[str, Any]) -> 
     if recipe.get("pretrained") and not folder.is_dir():
         return checkpoints(Path(recipe["pretrained"]).expanduser(), stage)
     return folder
+
+
+def keep_probe(
+    workdir: Path,
+    variant: str,
+    about: dict[str, Any],
+    classifier: dict[str, np.ndarray],
+) -> None:
+    """Writes a probe's classifier, for features that nobody standardised.
+
+    Args:
+      workdir, variant: where; a reader sees the old file or the new one.
+      about: as in a checkpoint, and the `level` of the features.
+      classifier: `{"kernel" [D, C], "bias" [C]}`.
+    """
+    path = _probe_file(workdir, variant)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        kernel, bias = classifier["kernel"], classifier["bias"]
+        np.savez(file, about=json.dumps(about), kernel=kernel, bias=bias)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _probe_file(workdir: Path, variant: str) -> Path:
+    return workdir / "stages" / "probe" / variant / "classifier.npz"
+
+
+def _probed(workdir: Path, variant: str, step: int | None) -> Saved:
+    """The encoder that was probed, with the probe's classifier on its level."""
+    path = _probe_file(workdir, variant)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no {path}: stage 'probe' has not run, or in an older version, "
+            "or it probed no such network"
+        )
+    if step is not None:
+        raise ValueError("step: a probe keeps its last classifier only; leave it out")
+    try:
+        with np.load(path) as archive:  # it checks the content's checksums
+            made = json.loads(str(archive["about"]))
+            dense = {name: archive[name] for name in ("kernel", "bias")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"can't read {path}: {one_line(error)}") from error
+    probed = _TARGET if variant == _TARGET else ""
+    network = read(workdir, variant=probed, step=made["source_step"])
+    levels = level_names(network.about["projector"]["layers"])
+    origin = {
+        "stage": "probe",
+        "variant": variant,
+        "from_layer": levels.index(made["level"]),
+        "class_names": made["class_names"],
+    }
+    params = network.variables["params"] | {"classifier": {"dense": dense}}
+    return Saved(network.about | origin, network.variables | {"params": params})
 
 
 def _recipe(workdir: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import optax
 from simclr_jax import data, devices, evaluation
 from simclr_jax.experiment.features import Features
 
+_ROWS = 8192
+
 
 def loss_fn(params, model_state, key, batch):
     """Sum over levels of the mean cross-entropy; the levels share no parameters."""
@@ -93,6 +95,29 @@ class LinearProbe:
             level: evaluation.accuracies(x, self._test_labels)
             for level, x in logits.items()
         }
+
+
+def folded(classifier: Any, features: np.ndarray, *, standardize: bool) -> Any:
+    """A level's classifier for features as they are, without the standardisation.
+
+    Args:
+      classifier: `{"kernel" [D, C], "bias" [C]}`.
+      features: [N, D], those that it was trained on.
+      standardize: whether they were standardised.
+
+    Returns:
+      The same in NumPy; float32.
+    """
+    kernel, bias = (np.asarray(classifier[x], np.float64) for x in ("kernel", "bias"))
+    if standardize:
+        mean, squares = features.mean(0, dtype=np.float64), 0.0
+        for rows in range(0, len(features), _ROWS):  # in float64 all may be too large
+            part = features[rows : rows + _ROWS].astype(np.float64) - mean[None]
+            squares = squares + np.square(part).sum(0)
+        # As `evaluation.standardize` divides.
+        kernel = kernel / (np.sqrt(squares / len(features)) + 1e-6)[:, None]
+        bias = bias - mean @ kernel
+    return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
 
 
 def _as_they_are(train: Any, test: Any) -> tuple[jax.Array, jax.Array]:

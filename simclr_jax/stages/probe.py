@@ -26,10 +26,14 @@ No probe chooses its L2 penalty on held-out images, as SimCLR's transfer protoco
 
 from typing import Any
 
+import numpy as np
+
+from simclr_jax import processes
+from simclr_jax.experiment import saved
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.stages import knn
 from simclr_jax.stages.fit import Training, fit, fit_quietly
-from simclr_jax.stages.linear import LinearProbe, loss_fn
+from simclr_jax.stages.linear import LinearProbe, folded, loss_fn
 
 _FEWEST, _MOST = 100, 500  # steps in one call
 _SECOND = "probe.second"
@@ -80,7 +84,21 @@ def _probe(experiment: Experiment, network: str, sections: list[str]) -> dict[st
         variant = network if section == "probe" else f"{network}_second"
         state, _ = fit(experiment, training(experiment, linear, variant, meta, section))
         scores[section] = linear.scores(state.params)
+        if section == "probe" and network != "random_init":
+            level = experiment.config.probe.features
+            classifier = folded(
+                state.params[level], np.asarray(train[0][level]), standardize=scaled
+            )
+            _keep(experiment, network, meta | {"level": level}, classifier)
     return scores
+
+
+@processes.first_only
+def _keep(
+    experiment: Experiment, variant: str, about: dict[str, Any], classifier: Any
+) -> None:
+    """Writes the classifier of features as they are, which `simclr_jax.load` reads."""
+    saved.keep_probe(experiment.workdir.path, variant, about, classifier)
 
 
 def _fields(experiment: Experiment, section: str) -> Any:

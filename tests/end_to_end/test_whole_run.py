@@ -41,7 +41,12 @@ def test_a_run_leaves_what_was_promised(whole):
 
 @pytest.mark.parametrize(
     "stage, variant",
-    [("finetune", "pretrained"), ("finetune", "random_init"), ("supervised", "")],
+    [
+        ("probe", "pretrained"),
+        ("finetune", "pretrained"),
+        ("finetune", "random_init"),
+        ("supervised", ""),
+    ],
 )
 def test_a_loaded_network_names_as_many_classes_rightly_as_was_recorded(
     whole, npz, stage, variant

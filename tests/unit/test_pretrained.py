@@ -236,7 +236,6 @@ def test_stage_export_writes_the_same_encoder_once(run, encoder, monkeypatch):
     "options, words",
     [
         ({"stage": "knn"}, "'knn' trains no network; choose from pretrain, finetune"),
-        ({"stage": "probe"}, "standardised the features"),
         ({"stage": "finetune", "variant": "best"}, "has no 'best', only pretrained"),
         ({"variant": "best"}, "'best' of pretrain"),
         ({"step": 7}, "no checkpoint step 7 in .*, only 20"),
@@ -255,6 +254,8 @@ def test_missing_runs_and_checkpoints(run, tmp_path):
         simclr_jax.load(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="no checkpoint of stage pretrain"):
         simclr_jax.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="stage 'probe' has not run"):
+        simclr_jax.load(run.workdir.path, stage="probe")
     with pytest.raises(FileNotFoundError, match="no checkpoint of stage supervised"):
         simclr_jax.load(run.workdir.path, stage="supervised")
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from simclr_jax import data
 from simclr_jax.stages import linear, probe
 from simclr_jax.stages.fit import fit_quietly
-from simclr_jax.stages.linear import LinearProbe
+from simclr_jax.stages.linear import LinearProbe, folded
 from simclr_jax.training import Plan, optimizers
 
 
@@ -147,3 +147,24 @@ def test_the_probe_step_lowers_for_cuda():
     step = train.make_step(linear.loss_fn, tx, prepare=data.take)
     key = jax.eval_shape(lambda: jax.random.key(0))
     assert_lowers_for_cuda(step, state, key, batch, donates=True)
+
+
+def test_a_folded_classifier_takes_features_as_they_are():
+    """Its logits are those of the standardised features, by NumPy's own std."""
+    rng = np.random.default_rng(0)
+    train = rng.normal(3, [0.5, 2, 1], (9000, 3)).astype(np.float32)
+    train[:, 2] = 0.25  # constant: it says nothing, and its weight has stayed 0
+    kernel = rng.normal(size=(3, 4))
+    kernel[2] = 0
+    classifier = {"kernel": kernel, "bias": rng.normal(size=4)}
+    test = rng.normal(3, 1, (5, 3))
+    plain = folded(classifier, train, standardize=False)
+    np.testing.assert_allclose(plain["kernel"], kernel, rtol=1e-6)
+    found = folded(classifier, train, standardize=True)
+    exact = train.astype(np.float64)
+    scaled = (test - exact.mean(0, keepdims=True)) / (
+        exact.std(0, keepdims=True) + 1e-6
+    )
+    wanted = scaled @ kernel + classifier["bias"][None]
+    logits = test @ found["kernel"] + found["bias"][None]
+    np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)
