@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from simclr_jax.data.folder import decode
+from simclr_jax.data.image_files import decode
 from simclr_jax.errors import one_line
 
 # What `batches` takes: uint8 [N, H, W, C], or arrays [H, W, C] and names of files.
