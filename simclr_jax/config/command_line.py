@@ -10,7 +10,7 @@ from functools import reduce
 from operator import getitem
 from typing import Any, NamedTuple
 
-from simclr_jax.config import recipes, values
+from simclr_jax.config import joining, recipes, values
 from simclr_jax.config.fields import (
     Config,
     check_paths,
@@ -171,7 +171,7 @@ def request(flags: Flags) -> Request:
                 raise RequestError(f"--{name}: needs --sweep")
     if flags.table and flags.index is not None:
         raise RequestError("--table: shows all points; leave --index out")
-    joined = _processes(flags)
+    joined = joining.arguments(flags._asdict())
     if joined is not None and flags.sweep and flags.index is None:
         raise RequestError("--sweep: several processes run one point; give --index=I")
     change(config, flags.changes)
@@ -185,36 +185,6 @@ def request(flags: Flags) -> Request:
         flags.table,
         joined,
     )
-
-
-def _processes(flags: Flags) -> dict[str, Any] | None:
-    """The arguments of `processes.start`, or None for one process."""
-    by_hand = {
-        name: getattr(flags, name) for name in ("coordinator", "processes", "process")
-    }
-    given = {name for name, value in by_hand.items() if value is not None}
-    if flags.distributed and given:
-        name = sorted(given)[0]
-        raise RequestError(f"--{name}: --distributed finds it; give one or the other")
-    if not flags.distributed and not given:
-        return None
-    if flags.heartbeat < 1:
-        raise RequestError(f"--heartbeat: {flags.heartbeat} is not at least 1 second")
-    if flags.distributed:
-        return {"heartbeat": flags.heartbeat}
-    for name in by_hand:
-        if name not in given:
-            raise RequestError(f"--{name}: missing; the other two need it")
-    host, _, port = str(flags.coordinator).rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise RequestError(
-            f"--coordinator: {flags.coordinator} is not HOST:PORT of process 0"
-        )
-    if not 0 <= by_hand["process"] < by_hand["processes"]:
-        raise RequestError(
-            f"--process: {flags.process} is not in 0..{by_hand['processes'] - 1}"
-        )
-    return by_hand | {"heartbeat": flags.heartbeat}
 
 
 def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:

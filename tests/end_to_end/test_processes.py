@@ -7,11 +7,13 @@ import pytest
 from tiny import ROOT, launch, recipe
 from tiny_runs import lines, losses, results, without_clock
 
+import simclr_jax
 from simclr_jax import checkpoint
+from simclr_jax.stages.export import FILE
 
 HEARTBEAT = 10
 STUDENT = [
-    "--config.stages=pretrain,knn,probe,finetune,supervised,distill,report",
+    "--config.stages=pretrain,knn,probe,finetune,supervised,distill,report,export",
     "--config.distill.encoder.width=0.03125",
     "--config.distill.epochs=2",
     "--config.distill.batch_size=16",
@@ -78,6 +80,8 @@ def test_two_processes_with_two_devices_each_give_what_one_gives(whole, npz, tmp
         assert without_clock(ours[stage]) == without_clock(theirs[stage]), stage
     assert by_step(two) == pytest.approx(by_step(one), rel=1e-5)
     assert losses(two) == pytest.approx(losses(whole.workdir), rel=1e-5)
+    one_file, two_files = (simclr_jax.load(x / FILE) for x in (one, two))
+    assert two_files.config["step"] == one_file.config["step"] == 20
     page = (two / "report.html").read_text()
     assert "Nearest neighbours" in page
     assert "Map of the test images" in page
