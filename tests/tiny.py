@@ -67,7 +67,7 @@ def write_npz(path: Path, train: int = 64, test: int = 40, draw=squares) -> Path
 
 # Seconds after which a process counts as hung: no busy machine is that slow.
 PATIENCE = 3600
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     # Runs share the tests' cache; even its many small programs, half of the time.
@@ -84,7 +84,7 @@ def launch(*args: str, wait: bool = True, **env: str):
     command = [sys.executable, str(ROOT / "launch.py"), *args]
     options = {
         "cwd": ROOT,
-        "env": os.environ | _ENVIRONMENT | env,
+        "env": os.environ | ENVIRONMENT | env,
         "text": True,
     }
     if wait:

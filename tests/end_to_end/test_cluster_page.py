@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from tiny import ROOT
+from tiny import ENVIRONMENT, ROOT
 from tiny_runs import results
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
@@ -40,10 +40,9 @@ def free_port():
 def page(npz, tmp_path, monkeypatch):
     """Text of the page -> the same for this machine; and the workdir that it names."""
     workdir = tmp_path / "run"
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setenv("SLURM_JOB_ID", str(free_port()))  # jax makes a port of it
     port = free_port()
 

@@ -40,7 +40,8 @@ def test_a_run_on_two_devices_continues_on_one(whole, npz, tmp_path):
     assert shares.count(1) == 4, shares
     assert sum(0.5 <= x < 0.55 for x in shares) == len(shares) - 4 == 5, shares
 
-    second = launch(*flags, "--config.devices=1")
+    more = "--config.stages=pretrain,supervised"
+    second = launch(*flags, more, "--config.devices=1")
     assert second.returncode == 0, second.stderr
     assert "warning" not in second.stderr
     assert results(workdir)["devices"] == 1

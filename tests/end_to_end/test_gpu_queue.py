@@ -11,7 +11,9 @@ from benchmarks.gpu_queue import Run
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_is_kept_with_its_results(tmp_path):
+def test_a_run_is_kept_with_its_results(tmp_path, monkeypatch):
+    for name, value in tiny.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     data = tiny.write_npz(tmp_path / "squares.npz")
     command = ("launch.py", "--config=tests/tiny_recipe.py")
     stages = "--config.stages=pretrain,knn,report"

@@ -78,7 +78,13 @@ def test_two_processes_with_two_devices_each_give_what_one_gives(whole, npz, tmp
     assert (ours["devices"], ours["processes"]) == (4, 2)
     for stage in ("knn", "probe", "finetune", "supervised", "distill"):
         assert without_clock(ours[stage]) == without_clock(theirs[stage]), stage
-    assert by_step(two) == pytest.approx(by_step(one), rel=1e-5)
+    theirs, ours = by_step(one), by_step(two)
+    for key, loss in theirs.items():
+        # Rounding of 1e-7 in features that hardly vary, as those of a network after 20
+        # steps, is larger once they are standardised.
+        tolerance = 1e-4 if key[0] == "probe" else 1e-5
+        assert ours.pop(key) == pytest.approx(loss, rel=tolerance), key
+    assert not ours
     assert losses(two) == pytest.approx(losses(whole.workdir), rel=1e-5)
     one_file, two_files = (simclr_jax.load(x / FILE) for x in (one, two))
     assert two_files.config["step"] == one_file.config["step"] == 20

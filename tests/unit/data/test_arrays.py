@@ -111,7 +111,7 @@ def test_npz(tmp_path, arrays, save, streaming):
     path = str(tmp_path / "set.npz")
     save(path, **arrays)
     info = data.describe("npz", path=path)
-    assert info == data.Info(
+    assert info._replace(fingerprints=None) == data.Info(
         "npz", {"train": 6, "test": 2}, 4, ("0", "1", "2", "3"), (5, 4, 1)
     )
     assert not info.file_names
