@@ -29,8 +29,9 @@ EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
 .PHONY: demo test test-fast lint types pins clean
 
-# Each file runs in one worker, the longest files first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Each file runs in one worker, the longest files first (tests/conftest.py). Three workers
+# even on two cores: many tests wait for processes that they start or kill.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 demo: .venv/ready-$(JAX)-demo
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=runs/demo

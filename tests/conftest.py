@@ -45,11 +45,13 @@ def compile_in_haste():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-# Files of whole runs, the longest first: with one file left two workers become one.
+# Files of whole runs, the longest first: with one file left three workers become one.
 _FIRST = (
+    "test_processes",
     "test_resumption",
     "test_recipes",
     "test_whole_run",
+    "test_cluster_page",
     "test_distill",
     "test_sweep",
     "test_variations",
