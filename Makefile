@@ -1,5 +1,5 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types and all tests: eleven minutes on two cores
+# make test    set up, then lint, types and all tests: 17 minutes on two cores
 # make test-fast  set up, then the unit tests, without those that train for long: 4:30
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
@@ -29,9 +29,9 @@ EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
 .PHONY: demo test test-fast lint types pins clean
 
-# Each file runs in one worker, the longest files first (tests/conftest.py). Three workers
-# even on two cores: many tests wait for processes that they start or kill.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Each file runs in one worker, the longest files first (tests/conftest.py). On two cores
+# three workers take as long as two.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: .venv/ready-$(JAX)-demo
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=runs/demo

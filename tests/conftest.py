@@ -45,7 +45,7 @@ def compile_in_haste():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-# Files of whole runs, the longest first: with one file left three workers become one.
+# Files of whole runs, the longest first: with one file left two workers become one.
 _FIRST = (
     "test_processes",
     "test_resumption",
