@@ -156,17 +156,20 @@ class Peer:
             pair = (images.permute(0, 3, 1, 2).float() / 255).to(DEVICE).chunk(2)
             while True:
                 yield pair
-        while True:
-            loader = torch.utils.data.DataLoader(
-                Views(self.images, self.blur),
-                self.batch,
-                shuffle=True,
-                drop_last=True,
-                num_workers=WORKERS,
-                pin_memory=CUDA,
-            )
-            for (a, b), *_ in (x if isinstance(x, tuple) else (x,) for x in loader):
-                yield a, b
+        views = Views(self.images, self.blur)
+        # Without an end: each epoch would start the workers again.
+        endless = torch.utils.data.RandomSampler(
+            views, replacement=True, num_samples=10**9
+        )
+        loader = torch.utils.data.DataLoader(
+            views,
+            self.batch,
+            sampler=endless,
+            num_workers=WORKERS,
+            pin_memory=CUDA,
+        )
+        for (a, b), *_ in (x if isinstance(x, tuple) else (x,) for x in loader):
+            yield a, b
 
 
 def _wait() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 # The peer's modes on a GPU.
-GPU_MODES = ("step", "compiled")
+GPU_MODES = ("step", "compiled", "train")
 
 
 def gpu_table(results: list[dict[str, Any]]) -> str:
@@ -16,7 +16,7 @@ def gpu_table(results: list[dict[str, Any]]) -> str:
         cells = [result["case"], f"{train['images_per_s']:,.0f}"]
         cells += [f"{result['tflops']:.0f}", _number(result["share"], ".0%")]
         cells += [f"{train['compile_s']:.0f}", f"{result['parts_ms']['augment']:.2f}"]
-        for mode in (*GPU_MODES, "train"):
+        for mode in GPU_MODES:
             row = result.get(f"peer_{mode}", {})
             cells.append(_number(row.get("peer_images_per_s"), ",.0f"))
             cells.append(_number(row.get("ratio"), ".2f"))
