@@ -91,7 +91,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     try:
         sealed = (folder / _RECORD).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Damaged(f"{_RECORD} is missing") from error
     try:
         record = json.loads(sealed)["record"]
@@ -101,6 +101,13 @@ def read(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{_RECORD} is not readable") from error
     if not intact:
         raise Damaged(f"the content of {_RECORD} has changed")
+    with reading_record():
+        _check(folder, record)
+    return record
+
+
+def _check(folder: Path, record: dict[str, Any]) -> None:
+    """Whether the record is of this folder and names its files in their length."""
     if record["format"] != _FORMAT:
         raise RequestError(
             f"checkpoint {folder} has format {record['format']}, this version reads "
@@ -117,7 +124,15 @@ def read(folder: Path) -> dict[str, Any]:
             raise Damaged(f"the length of {name} has changed")
     if sizes:
         raise Damaged(f"{min(sizes)} is not one of its files")
-    return record
+
+
+@contextlib.contextmanager
+def reading_record() -> Iterator[None]:
+    """Raises Damaged where a sealed record lacks what this library writes into it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"{_RECORD} was not written by this library") from error
 
 
 def verify(folder: Path, record: dict[str, Any]) -> None:

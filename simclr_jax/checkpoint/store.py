@@ -128,11 +128,15 @@ def read_meta(
     directory = Path(directory)
     numbers = [n for n in sealed_folder.numbers(directory) if step in (None, n)]
     records = (sealed_folder.peek(directory / str(n)) for n in reversed(numbers))
-    return next((record["meta"] for record in records if record), None)
+    return next((record.get("meta") for record in records if record), None)
 
 
 def restore(
-    directory: str | os.PathLike, like: dict[str, Any], *, step: int | None = None
+    directory: str | os.PathLike,
+    like: dict[str, Any],
+    *,
+    step: int | None = None,
+    rename: bool = True,
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """Reads the newest step whose files and leaves all match their digests.
 
@@ -146,6 +150,7 @@ def restore(
         `jax.ShapeDtypeStruct`s. None restores the item as stored, as nested dicts of
         NumPy arrays. Items that `like` lacks are checked but not restored.
       step: the step to try first, instead of the newest.
+      rename: whether damaged steps are renamed; not in a folder of another run.
 
     Returns:
       (step, items, meta), or None if the folder holds no step at all. Leaves are
@@ -156,7 +161,7 @@ def restore(
       RequestError: no undamaged step is left, there is no step `step`, or the step
         differs from `like` in structure, shape or dtype.
     """
-    read = processes.agree(lambda: _restore(Path(directory), like, step))
+    read = processes.agree(lambda: _restore(Path(directory), like, step, rename))
     if read is None:
         return None
     number, loaded, meta = read
@@ -164,7 +169,7 @@ def restore(
 
 
 def _restore(
-    directory: Path, like: dict[str, Any], step: int | None
+    directory: Path, like: dict[str, Any], step: int | None, rename: bool
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """`restore`, with items as name -> NumPy array."""
     directory = Path(os.path.abspath(directory))
@@ -183,8 +188,9 @@ def _restore(
             continue
         for bad, message in damaged.items():
             print(f"{message}; continuing from step {number}", file=sys.stderr)
-            with contextlib.suppress(OSError):  # the folder may be read-only
-                sealed_folder.set_aside(directory / str(bad))
+            if rename:
+                with contextlib.suppress(OSError):  # the folder may be read-only
+                    sealed_folder.set_aside(directory / str(bad))
         return number, loaded, meta
     if damaged:
         reasons = "; ".join(damaged.values())
@@ -196,9 +202,12 @@ def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     """Checks all of one step; returns (item -> name -> NumPy array, meta)."""
     try:
         record = sealed_folder.read(folder)
-        # Before the files, so that a wrong request fails fast and touches nothing.
-        trees.check(record, like, f"checkpoint step {folder.name} in {folder.parent}")
-        sealed_folder.verify(folder, record)
+        with sealed_folder.reading_record():
+            # Before the files, so that a wrong request fails fast and touches nothing.
+            where = f"checkpoint step {folder.name} in {folder.parent}"
+            trees.check(record, like, where)
+            sealed_folder.verify(folder, record)
+            meta, orbax = record["meta"], record["orbax"]
     except PermissionError as error:
         raise RequestError(f"cannot read checkpoint {folder}: {error}") from error
     try:
@@ -207,14 +216,14 @@ def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         # The files are as saved, so the cause is a version, not damage.
         raise RequestError(
             f"checkpoint {folder} is undamaged, but Orbax can't read it (written by "
-            f"Orbax {record['orbax']}): {_cause(error)}"
+            f"Orbax {orbax}): {_cause(error)}"
         ) from error
     for item, named in items.items():
         described = trees.describe(named)
         for name, expected in record["leaves"][item].items():
             if described[name] != expected:
                 raise sealed_folder.Damaged(f"{item}/{name} is not what was saved")
-    return items, record["meta"]
+    return items, meta
 
 
 def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:

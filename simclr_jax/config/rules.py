@@ -19,16 +19,25 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 # The smallest and the largest number that float32 holds in full.
 FLOAT32_LIMITS = tuple(float(getattr(np.finfo(np.float32), x)) for x in ("tiny", "max"))
 
+_INT32 = 2**31 - 1  # the largest step, position or size that the arrays can hold
+_SIDE = 8192  # of an image in pixels
+_UNITS = 2**20  # of a layer of a head
+_WIDTH = 64  # times the standard width; the widest published is 4
 # A rule takes a field's value. It returns None for a valid one, else what is accepted.
 Rule = Callable[[Any], str | None]
 
 
-def integer(low: int, high: float = math.inf) -> Rule:
+def integer(low: int, high: int = _INT32) -> Rule:
     """An integer from `low` to `high`, both allowed."""
-    limit = "" if high == math.inf else f" and at most {high}"
-    return lambda v: (
-        None if low <= v <= high else f"an integer of at least {low}{limit}"
-    )
+
+    def rule(value: int) -> str | None:
+        if low <= value <= high:
+            return None
+        # Who asks for too little need not hear of a limit that is far away.
+        limit = "" if high == _INT32 and value < low else f" and at most {high}"
+        return f"an integer of at least {low}{limit}"
+
+    return rule
 
 
 def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Rule:
@@ -114,7 +123,7 @@ _OPTIMIZER: dict[str, Rule] = {
     "momentum": lambda v: None if 0 <= v < 1 else "a number from 0 to below 1",
 }
 _VIEW: dict[str, Rule] = {
-    "size": integer(8),
+    "size": integer(8, _SIDE),
     "crop_scale": interval(0, 1),
     "crop_ratio": interval(0),
     "rotation": number(0, 180),
@@ -174,20 +183,20 @@ RULES: dict[str, Rule] = {
     "method.symmetric": _flag,
     "method.bank_momentum": _fraction,
     "method.target_init": one_of(byol.TARGET_INITS),
-    "predictor.hidden": integer(1),
+    "predictor.hidden": integer(1, _UNITS),
     "encoder.depth": one_of(tuple(encoders.DEPTHS)),
-    "encoder.width": _positive,
+    "encoder.width": number(0, _WIDTH, open_low=True),
     "encoder.stem": one_of(tuple(encoders.STEMS)),
     "encoder.init_scheme": one_of(tuple(encoders.INITS)),
-    "projector.layers": integer(0),
-    "projector.hidden": integer(1),
-    "projector.dim": integer(1),
+    "projector.layers": integer(0, 64),
+    "projector.hidden": integer(1, _UNITS),
+    "projector.dim": integer(1, _UNITS),
     "projector.activation": one_of(tuple(heads.ACTIVATIONS)),
     **_under("optimizer", _OPTIMIZER),
     **_under("augment", _VIEW),
     **_under("augment.second", _VIEW),
     "data.limit": integer(0),
-    "data.stored_size": integer(0),
+    "data.stored_size": integer(0, _SIDE),
     "data.device_limit_gb": number(0),
     "data.skip_damaged": integer(0),
     "probe.every_epochs": integer(0),
@@ -207,7 +216,7 @@ RULES: dict[str, Rule] = {
     **_under("supervised.augment", _VIEW),
     "distill.teacher_stage": one_of(teachers()),
     "distill.encoder.depth": one_of(tuple(encoders.DEPTHS)),
-    "distill.encoder.width": _positive,
+    "distill.encoder.width": number(0, _WIDTH, open_low=True),
     "distill.encoder.sk": _flag,
     "distill.temperature": _positive,
     "distill.label_weight": _fraction,

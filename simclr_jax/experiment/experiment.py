@@ -249,9 +249,11 @@ class Experiment:
     def ordered(self, source: data.Source) -> Iterator[dict]:
         """One pass over the images in batches, which a signal stops between two.
 
-        All devices share them: a batch is `eval_batch_size` rounded up to a multiple.
+        All devices share them: a batch is `eval_batch_size`, or all images if these are
+        fewer, rounded up to a multiple.
         """
         signal = StopVote()
-        for batch in source.ordered(devices.round_up(self.config.eval_batch_size)):
+        batch_size = min(self.config.eval_batch_size, source.num_examples)
+        for batch in source.ordered(devices.round_up(batch_size)):
             signal.check()
             yield batch

@@ -49,7 +49,7 @@ def read(config: Config, workdir: Path) -> Restored:
     """Raises RequestError if there is no checkpoint, or one of another network."""
     directory = pretraining_folder(config, workdir)
     like = {"params": None, "model_state": None}
-    restored = checkpoint.restore(directory, like)
+    restored = checkpoint.restore(directory, like, rename=not config.pretrained)
     if restored is None:
         raise RequestError(no_checkpoint(directory))
     step, items, meta = restored

@@ -1,7 +1,6 @@
 """Reads a network from a workdir, whichever stage trained it. It needs no recipe."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from simclr_jax import checkpoint
 from simclr_jax.config.stages import STAGES
 from simclr_jax.errors import RequestError, one_line
+from simclr_jax.experiment.files import replacing
 from simclr_jax.experiment.workdir import checkpoints
 from simclr_jax.heads import level_names
 
@@ -61,7 +61,7 @@ def read(
     folder = _folder(workdir, stage, variant, recipe)
     items = {"params": None, "model_state": None}
     try:
-        found = checkpoint.restore(folder, items, step=step)
+        found = checkpoint.restore(folder, items, step=step, rename=False)
     except RequestError as error:
         raise ValueError(str(error)) from error
     if found is None:
@@ -124,13 +124,9 @@ def keep_probe(
     """
     path = _probe_file(workdir, variant)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         kernel, bias = classifier["kernel"], classifier["bias"]
         np.savez(file, about=json.dumps(about), kernel=kernel, bias=bias)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _probe_file(workdir: Path, variant: str) -> Path:

@@ -5,7 +5,6 @@ same numbers. Of several processes only process 0 reads and writes here: the oth
 what it has read.
 """
 
-import contextlib
 import fcntl
 import json
 import math
@@ -21,6 +20,8 @@ from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import provenance, tensorboard
+from simclr_jax.experiment.files import naming, read_object, replace
+from simclr_jax.experiment.results import results
 
 
 @processes.agreed
@@ -42,7 +43,7 @@ def _recipe(path: Path) -> dict[str, Any]:
     """The fields of the recipe whose run `path` holds."""
     recipe = path / "config.json"
     if recipe.exists():
-        return _read(recipe, "--workdir", "use another --workdir")
+        return read_object(recipe, "--workdir", "use another --workdir")
     # Without it, another recipe would go on with these checkpoints.
     made_by = results(path).get("config")
     if not isinstance(made_by, dict):
@@ -79,29 +80,6 @@ def teacher_folder(config: Config, workdir: str | os.PathLike) -> Path:
 def teacher_workdir(config: Config, workdir: str | os.PathLike) -> Path:
     """The teacher's workdir."""
     return Path(config.distill.teacher or workdir).expanduser()
-
-
-@processes.agreed
-def results(path: Path, field: str = "--workdir") -> dict[str, Any]:
-    """The content of results.json; empty before the first stage ends.
-
-    Raises:
-      RequestError: it is damaged. The message names `field`, which gave the workdir.
-    """
-    path = path / "results.json"
-    cure = "delete it and run the workdir's command again to rebuild it"
-    return _read(path, field, cure) if path.exists() else {}
-
-
-def _read(path: Path, field: str, cure: str) -> dict[str, Any]:
-    """The JSON object in a file, or a RequestError that names the file."""
-    try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{field}: can't read {path}: {error}; {cure}") from error
-    return found
 
 
 class Workdir:
@@ -147,7 +125,7 @@ class Workdir:
             check(path, config)
             if not _begun(path):  # nothing to continue: the metrics start anew
                 (path / "metrics.jsonl").unlink(missing_ok=True)
-            _replace(path / "config.json", to_json(config))
+            replace(path / "config.json", to_json(config))
         except (OSError, RequestError):
             self._lock.close()
             raise
@@ -171,22 +149,22 @@ class Workdir:
         line = {"stage": stage, "variant": variant, "step": step}
         line |= {name: _finite_or_null(value) for name, value in values.items()}
         path = self.path / "metrics.jsonl"
-        with _named(path), path.open("a") as file:
+        with naming(path), path.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
         if self._tensorboard:
             self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
 
     @processes.agreed
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, without a line that a crash left incomplete."""
+        """The lines of metrics.jsonl, but for those that are not whole."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        return list(_whole_lines(path.read_text().splitlines()))
+        return list(_records(path.read_text(errors="replace").split("\n")))
 
     @processes.first_only
     def cut_metrics(self, stage: str, variant: str, *, step: int) -> None:
-        """Removes this variant's lines after `step`, and an incomplete line."""
+        """Removes this variant's lines after `step`, and what is no whole line."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -196,7 +174,7 @@ class Workdir:
             if (line["stage"], line["variant"]) != (stage, variant)
             or line["step"] <= step
         ]
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     # Results ----------------------------------------------------------------
 
@@ -209,7 +187,7 @@ class Workdir:
         made_by = {"config": json.loads(to_json(config))}
         made_by |= provenance.collect() | {"seed": config.seed}
         results = self.results() | {stage: result} | made_by
-        _replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
+        replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
     @processes.first_only
     def close(self) -> None:
@@ -223,29 +201,16 @@ def _finite_or_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _whole_lines(lines: Iterable[str]):
+def _records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The lines that `Workdir.record` wrote in full."""
     for line in lines:
         try:
-            yield json.loads(line)
-        except ValueError:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
             continue
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes `text` so that a reader sees either the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with _named(path):
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Adds the path to an OSError; the error of a full disk has none."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        names = ("stage", "variant", "step")
+        kinds = (
+            [type(found.get(name)) for name in names] if isinstance(found, dict) else []
+        )
+        if kinds == [str, str, int]:
+            yield found

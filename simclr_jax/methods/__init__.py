@@ -168,8 +168,8 @@ def make(
       **options: the method's own options, see `defaults(name)`.
 
     Raises:
-      ValueError: the name is unknown (the message lists the methods), or the file
-        can't be loaded.
+      ValueError: the name is unknown (the message lists the methods), the file can't
+        be loaded, or its function returns something else than a Method.
       TypeError: the method does not take an option; the message lists those it takes.
     """
     factory = _factory(name)
@@ -188,7 +188,11 @@ def make(
     if predictor is not None and "predictor" not in wanted:
         raise TypeError(f"{name} has no predictor")
     structure = {key: value for key, value in offered.items() if key in wanted}
-    return factory(encoder, **structure, **options)
+    method = factory(encoder, **structure, **options)
+    if not isinstance(method, Method):
+        kind = type(method).__name__
+        raise ValueError(f"the function of {name} returned {kind}, not a Method")
+    return method
 
 
 def embedding_metrics(z_a: jax.Array, z_b: jax.Array) -> dict[str, jax.Array]:

@@ -18,6 +18,7 @@ from simclr_jax import augment, data, processes
 from simclr_jax.config.stages import stream
 from simclr_jax.evaluation import nearest
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.experiment.files import replacing
 
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2
@@ -53,7 +54,8 @@ def load(experiment: Experiment) -> Gallery:
 @processes.first_only
 def _write(path: Path, gallery: Gallery) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **gallery._asdict())
+    with replacing(path) as file:
+        np.savez(file, **gallery._asdict())
 
 
 def _read(path: Path) -> Gallery | None:
@@ -126,11 +128,14 @@ def _in_order(
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:
     """Places features [N, F] in the plane, [N, 2], by t-SNE on their cosines.
 
+    Features that don't differ all lie at the origin, and so do features that are not
+    finite: scikit-learn's t-SNE would end the process.
+
     References:
       van der Maaten and Hinton, Visualizing data using t-SNE, 2008.
     """
-    if not len(features):
-        return np.zeros([0, 2])
+    if not _differ(features):
+        return np.zeros([len(features), 2])
     from sklearn.manifold import TSNE  # here: it takes a second to import
 
     return TSNE(
@@ -139,6 +144,14 @@ def tsne(features: np.ndarray, seed: int) -> np.ndarray:
         perplexity=min(30.0, (len(features) - 1) / 3),
         random_state=seed % 2**32,
     ).fit_transform(features)
+
+
+def _differ(features: np.ndarray) -> bool:
+    """Whether the features are finite and vary beyond rounding."""
+    if not len(features) or not np.isfinite(features).all():
+        return False
+    numbers = features.astype(np.float64)
+    return bool(numbers.std(0).max() > 1e-6 * np.abs(numbers).max())
 
 
 def images(source: data.Source, positions: np.ndarray) -> np.ndarray:

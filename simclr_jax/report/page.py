@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from simclr_jax import processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.experiment.files import replace
 from simclr_jax.report import figures, html, images, table
 
 _CURVES = (
@@ -38,7 +39,7 @@ def write(experiment: Experiment) -> str:
     title, summary = workdir.path.resolve().name, _summary(experiment, results)
     path = workdir.path / "report.html"
     if processes.first():
-        path.write_text(html.page(title, summary, sections))
+        replace(path, html.page(title, summary, sections))
     return str(path)
 
 
@@ -93,7 +94,8 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
 
     def points(name: str) -> list[tuple[float, float]]:
         """The recorded values; one that was not finite is recorded as null."""
-        return [(x["epoch"], x[name]) for x in lines if x.get(name) is not None]
+        kept = [x for x in lines if "epoch" in x and x.get(name) is not None]
+        return [(x["epoch"], x[name]) for x in kept]
 
     supervised = results.get("supervised")
     frozen = _over_epochs(

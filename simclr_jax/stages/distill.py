@@ -175,7 +175,9 @@ def _parts(config: Any) -> int:
 def _teacher(experiment: Experiment) -> Teacher:
     """The network of the newest checkpoint of `distill.teacher_stage`."""
     folder = teacher_folder(experiment.config, experiment.workdir.path)
-    restored = checkpoint.restore(folder, {"params": None, "model_state": None})
+    like = {"params": None, "model_state": None}
+    own = not experiment.config.distill.teacher
+    restored = checkpoint.restore(folder, like, rename=own)
     if restored is None:
         raise RequestError(no_teacher(experiment.config, folder))
     step, items, meta = restored

@@ -9,6 +9,7 @@ from simclr_jax.config.stages import having, holds, of_own_pretraining
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import workdir as workdir_lib
+from simclr_jax.experiment.files import replace
 from simclr_jax.sweep import chart as sweep_chart
 from simclr_jax.sweep import table as sweep_table
 from simclr_jax.sweep.plan import Point
@@ -86,13 +87,13 @@ def collect(sweep: Sweep, points: Sequence[Point], workdir: str | os.PathLike) -
     text = sweep_table.markdown(table, notes) + extra
     folder = Path(workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(text)
-    (folder / "table.csv").write_text(sweep_table.as_csv(table))
+    replace(folder / "table.md", text)
+    replace(folder / "table.csv", sweep_table.as_csv(table))
     drawn = sweep_page.pictures(sweep, table, configs)
     for name, svg in drawn.items():
-        (folder / f"{name}.svg").write_text(figures.standalone(svg))
+        replace(folder / f"{name}.svg", figures.standalone(svg))
     page = sweep_page.page(
         folder.resolve().name, sweep, table, configs, records, notes, drawn
     )
-    (folder / "report.html").write_text(page)
+    replace(folder / "report.html", page)
     return text

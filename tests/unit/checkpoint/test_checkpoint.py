@@ -4,6 +4,7 @@ Damage is done to the files themselves, by hand or by a process stopped while it
 saves; the expected content is made again from the step's number.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -339,6 +340,43 @@ def test_other_damage(directory, capfd):
     shutil.rmtree(newest)
     newest.mkdir()
     expect("digests.json is missing")
+    (newest / "digests.json").unlink()
+    (newest / "digests.json").mkdir()
+    expect("digests.json is missing")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": None},
+        {"number": None},
+        {"files": None},
+        {"files": [3]},
+        {"files": {"arrays/x": 3}},
+        {"leaves": None},
+        {"leaves": {"params": 3}},
+        {"meta": None},
+        {"orbax": None},
+    ],
+    ids=str,
+)
+def test_a_sealed_record_that_someone_else_wrote(directory, capfd, changes):
+    """Its digest is right, but a key is missing (None) or another type."""
+    path = directory / "400" / "digests.json"
+    record = json.loads(path.read_text())["record"] | changes
+    kept = {key: value for key, value in record.items() if value is not None}
+    body = json.dumps(kept)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    path.write_text(f'{{"sha256": "{digest}", "record": {body}}}\n')
+    assert_falls_back(directory, capfd, ".*digests.json .*")
+
+
+def test_another_runs_damaged_step_keeps_its_name(directory, capfd):
+    flip(directory / "400" / "digests.json")
+    step, *_ = checkpoint.restore(directory, LIKE, rename=False)
+    assert step == 300
+    assert sorted(os.listdir(directory)) == ["300", "400"]
+    assert "continuing from step 300" in capfd.readouterr().err
 
 
 def test_wrong_from_the_start(tmp_path, monkeypatch):

@@ -184,6 +184,50 @@ def test_a_damaged_record_is_named(workdir, config, name, cure, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ('{"knn": 3}', "knn is not a JSON object"),
+        ('{"knn": {"top1": "high"}}', "knn.top1 is not a number"),
+        ('{"probe": {"pretrained": [1]}}', "probe.pretrained is not a JSON object"),
+        (
+            '{"probe": {"second": {"random_init": {"top1": {}}}}}',
+            "probe.second.random_init.top1 is not a number",
+        ),
+        ('{"probe": {"layers": {"h": 0.5}, "second": 1}}', "probe.second is not a"),
+    ],
+)
+def test_results_of_another_shape_are_refused(workdir, config, text, wrong):
+    (workdir.path / "results.json").write_text(text)
+    with pytest.raises(RequestError, match=rf"results.json: {wrong}.*; delete it"):
+        check(workdir.path, config)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[1]",
+        b"3",
+        b'{"a": 1}',
+        b'{"stage": "probe", "step": "3"}',
+        b'{"stage": 1, "variant": "", "step": 3}',
+        b"[" * 100_000,
+        b"\x85",
+        b'"\xe2\x80\xa8',  # a line separator of Unicode, which ends no line here
+    ],
+)
+def test_lines_that_nobody_recorded_are_left_out(workdir, line):
+    workdir.record("pretrain", "", 2, loss=1.0)
+    with (workdir.path / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    workdir.record("pretrain", "", 4, loss=2.0)
+    assert [x["step"] for x in workdir.metrics()] == [2, 4]
+    workdir.cut_metrics("pretrain", "", step=3)
+    lines = (workdir.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(x)["step"] for x in lines] == [2]
+
+
 def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
     (workdir.path / "results.json").write_text('{"supervised": {"loss": 1}}')
     run: Any = SimpleNamespace(

@@ -195,6 +195,13 @@ def test_unknown_option_names_those_there_are(name):
         build(name, strenght=0.1)
 
 
+def test_a_function_that_returns_no_method_is_named(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def mine(encoder, *, temperature=0.5):\n    return encoder\n")
+    with pytest.raises(ValueError, match=r"of .*mine\.py returned str, not a Method"):
+        methods.make(str(path), "an encoder")
+
+
 def test_unknown_method_names_those_found():
     with pytest.raises(ValueError, match="simclr"):
         build("simclear")

@@ -17,6 +17,26 @@ def test_the_map_keeps_groups_together():
     assert (groups[distances.argmin(1)] == groups).all()
 
 
+@pytest.mark.parametrize("value", [0.0, 0.25, np.nan, np.inf])
+def test_features_that_do_not_differ_lie_at_one_point(value):
+    """scikit-learn's t-SNE ends the process on these: it divides by their spread."""
+    points = gallery.tsne(np.full([40, 6], value, np.float32), seed=0)
+    np.testing.assert_array_equal(points, np.zeros([40, 2]))
+
+
+def test_features_that_differ_by_rounding_alone_do_not_differ():
+    one = np.linspace(1, 2, 6, dtype=np.float32)
+    features = np.tile(one, (40, 1))
+    features[::2] = np.nextafter(one, 3)
+    np.testing.assert_array_equal(gallery.tsne(features, seed=0), np.zeros([40, 2]))
+
+
+def test_one_image_that_is_not_finite_costs_the_map():
+    features = np.random.default_rng(0).normal(size=(40, 6))
+    features[3, 2] = np.nan
+    np.testing.assert_array_equal(gallery.tsne(features, seed=0), np.zeros([40, 2]))
+
+
 ARRAYS = gallery.Gallery(
     step=np.array(7),
     queries=np.array([3, 1]),

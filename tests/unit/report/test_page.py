@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,22 @@ def test_a_run_without_pretraining_shows_its_numbers_and_no_images(tmp_path):
     assert "supervised 61 s" in text
     assert "jax 9.8.7" in text
     assert "optimizer.lr = 0.001" in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_on_a_full_disk_the_old_page_stays(tmp_path):
+    written(tmp_path, {})
+    before = (tmp_path / "report.html").read_text()
+    (tmp_path / ".report.html.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"No space .*'{tmp_path}/report.html'"):
+        written(tmp_path, {"knn": {"top1": 0.5, "step": 1}})
+    assert (tmp_path / "report.html").read_text() == before
+
+
+def test_a_line_without_an_epoch_is_no_point_of_a_curve():
+    record = {"stage": "pretrain", "variant": "", "loss": 1.5}
+    lines = [record | {"step": step, "epoch": step / 2.0} for step in (2, 4)]
+    assert page._curves({}, [record | {"step": 3}, *lines]) == page._curves({}, lines)
 
 
 def test_nothing_finished_is_said(tmp_path):
