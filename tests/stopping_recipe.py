@@ -27,7 +27,9 @@ def get_config(point):
     when, *training, step, name = point.split("/")
     stop = {"record": _on_record, "save": _on_save, "tune": _in_tuning}[when]
     stop(training, int(step), name)
-    return tiny_recipe.get_config()
+    config = tiny_recipe.get_config()
+    config.checkpoint.every_steps = 3  # so that there is one before each point
+    return config
 
 
 def _stop(name):

@@ -27,5 +27,5 @@ def get_config():
     config.knn.k = 5
     for fields in (config.augment, config.finetune.augment, config.supervised.augment):
         fields.size = 16
-    config.checkpoint.every_steps = 3
+    config.checkpoint.every_steps = 10  # a save takes as long as many steps
     return config
