@@ -78,14 +78,11 @@ def second_view() -> Any:
 
 def get_config() -> Any:
     """Every field with its default."""
-    config: Any = ConfigDict()
+    config: Any = _beginning()
     config.seed = 0  # for weights, augmentation, data order, choice of labelled images
     # The stages to run, in this order; choose from:
     # pretrain knn probe finetune supervised distill report export.
     config.stages = _STAGES
-    # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
-    # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
-    config.pretrained = ""
     config.batch_size = 256  # images per pretraining step; each gives two views
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
     config.epochs = 100  # epochs of pretraining
@@ -136,6 +133,23 @@ def get_config() -> Any:
     # Published figures, printed next to the run's own.
     config.published = _published()
     return config
+
+
+def _beginning() -> Any:
+    """The weights that a run begins with."""
+    fields: Any = ConfigDict()
+    # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
+    # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
+    fields.pretrained = ""
+    # Weights to begin with: another workdir, an encoder.safetensors, or a file with the
+    # names of torchvision's ResNet (.safetensors; .pth or .pt if PyTorch is installed).
+    # Pretraining starts there; without it knn, probe and finetune do. The random
+    # encoder that they are compared with stays random. "": random weights.
+    fields.init_from = ""
+    # The weights of init_from want pixels normalised by ImageNet's mean and deviation,
+    # as torchvision's and MoCo's do: fold that into the first layer.
+    fields.init_normalized = False
+    return fields
 
 
 def _method() -> Any:

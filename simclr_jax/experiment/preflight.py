@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import limited, stored_shape
 from simclr_jax.data.splits import examples
 from simclr_jax.errors import DataError, RequestError, install
+from simclr_jax.experiment import initial
 from simclr_jax.experiment.images import open_dataset
 from simclr_jax.experiment.restore import check_network, no_checkpoint, no_teacher
 from simclr_jax.experiment.workdir import (
@@ -80,7 +82,9 @@ def check(config: Config, workdir) -> data.Info:
     _check_data(config, info)
     stages = [*config.stages, "pretrain"]
     first = stages[: stages.index("pretrain")]  # those that run before any pretraining
-    if set(first) & having(needs="encoder"):
+    if initial.needed(config, Path(workdir).expanduser()):
+        _check_start(config, info)
+    if set(first) & having(needs="encoder") and not initial.serves(config):
         directory = pretraining_folder(config, workdir)
         meta = checkpoint.read_meta(directory)
         if meta is None:
@@ -97,6 +101,15 @@ def check(config: Config, workdir) -> data.Info:
         )
     _check_devices(config)
     return info
+
+
+def _check_start(config: Config, info: data.Info) -> None:
+    initial.read(config, info)
+    if initial.serves(config) and config.probe.target and "probe" in config.stages:
+        raise RequestError(
+            "config.probe.target: weights of config.init_from have no target network; "
+            "name the run in config.pretrained, or set it False"
+        )
 
 
 def _check_devices(config: Config) -> None:

@@ -9,10 +9,10 @@ from simclr_jax import data, devices, startup
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.data.fingerprint import changed
-from simclr_jax.experiment import preflight, restore
+from simclr_jax.experiment import initial, preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
-from simclr_jax.experiment.workdir import Workdir
+from simclr_jax.experiment.workdir import Workdir, pretraining_folder
 from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table
 from simclr_jax.stages import pretrain
@@ -46,7 +46,10 @@ def run(config: Config, path: str) -> None:
     waiting = {stage for stage in recorded if not result_holds(experiment, stage)}
     if waiting:
         _check_images(experiment, waiting, info)
+    start = experiment.start
     workdir.open()
+    if start is not None:
+        _begin(experiment, start)
     _say_what_changed(experiment)
     try:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
@@ -59,6 +62,15 @@ def run(config: Config, path: str) -> None:
             print(f"report: {workdir.path / 'report.html'}")
     finally:
         workdir.close()
+
+
+def _begin(experiment: Experiment, start: initial.Start) -> None:
+    """Says where the run begins. If no pretraining runs, keeps it for the stages."""
+    print(start.said, file=sys.stderr, flush=True)
+    if initial.serves(experiment.config):
+        folder = pretraining_folder(experiment.config, experiment.workdir.path)
+        fresh = devices.put(experiment.random_init, devices.whole())
+        initial.keep(folder, start, fresh, experiment.meta(0))
 
 
 def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) -> None:
