@@ -77,6 +77,9 @@ class FolderDataset:
             fingerprints=prints,
             found=lines,
             layout=_LAYOUT.replace("PATH", path),
+            present={
+                key: len(set(split.classes) - {None}) for key, split in splits.items()
+            },
         )
 
     def reader(

@@ -2,8 +2,9 @@
 
 A recipe's batch sizes suit its own data set. On fewer images a size that nobody has
 asked for is halved until a batch is there; one that somebody has asked for is refused
-(`preflight`). The workdir's config.json keeps the recipe as it was asked for, and
-results.json says what ran. Sweeps change nothing: they hold such fields fixed.
+(`preflight`). Where there is no test split, a part of the training split is one. The
+workdir's config.json keeps the recipe as it was asked for, and results.json says what
+ran. Sweeps change nothing: they hold such fields fixed.
 """
 
 import math
@@ -12,6 +13,7 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
+from simclr_jax import data
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import trained
 from simclr_jax.config.validate import validate
@@ -47,6 +49,32 @@ def of_stage(stage: str, images: int) -> tuple[str, int, str]:
     """The batch size of one training, as in `batches`."""
     field = "batch_size" if stage == "pretrain" else f"{stage}.batch_size"
     return field, images, f"images that {stage} trains on"
+
+
+def fit_splits(config: Config, info: data.Info, given: Collection[str]) -> list[str]:
+    """Cuts a tenth of the training split off as the test split, where there is none.
+
+    The stored order mixes classes (`data.folder`, `data.arrays`), so the tenth is a
+    random one, and always the same.
+
+    Args:
+      config: is changed.
+      given: the fields that someone asked for; they stay.
+
+    Returns:
+      A line for each change.
+    """
+    fields = config.data
+    if {"data.test_split", "data.train_split"} & set(given):
+        return []
+    whole, there = fields.train_split, info.num_examples
+    if fields.test_split != "test" or "test" in there or whole not in there:
+        return []
+    fields.train_split, fields.test_split = f"{whole}[:90%]", f"{whole}[90%:]"
+    return [
+        f"no split 'test': training on {fields.train_split}, testing on "
+        f"{fields.test_split}, a tenth drawn once for all"
+    ]
 
 
 def fit_batches(

@@ -83,7 +83,7 @@ def check(config: Config, workdir, given: Collection[str] | None = None) -> data
     if config.data.download:  # by one process, in case they share a disk
         processes.agree(lambda: bool(open_dataset(config)))
     info = open_dataset(config).info
-    changed = []
+    changed = [] if given is None else fitting.fit_splits(config, info, given)
     counts = _check_data(config, info)
     if given is not None:
         changed += fitting.fit_batches(config, counts, given)

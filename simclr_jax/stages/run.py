@@ -94,6 +94,7 @@ def _check_images(
     stages = set(config.stages)
     if "pretrain" in waiting:
         pretrain.check_method(experiment)
+        _warn_of_missing_classes(experiment, info)
         stages = trained(config)
     labelled = any(STAGES[stage].labels for stage in stages)
     counts = {"pretrain": pretraining_images(config, info)}
@@ -110,6 +111,22 @@ def _check_images(
     preflight.check_batches(config, counts)
     if "pretrain" in waiting:
         preflight.check_shares(config)
+
+
+def _warn_of_missing_classes(experiment: Experiment, info: data.Info) -> None:
+    """One line if `data.limit` leaves classes out, as of images sorted by class."""
+    fields, source = experiment.config.data, experiment.images.unlabelled
+    split = fields.pretrain_split or fields.train_split
+    whole = (info.present or {}).get(split, info.num_classes)
+    taken = len(set(source.labels.tolist()) - {-1})
+    if fields.limit and 0 < taken < min(whole, fields.limit):
+        print(
+            f"warning: data.limit takes the first {fields.limit} images of {split}, "
+            f"which have {taken} of its {whole} classes; are they sorted by class? "
+            "Then shuffle them",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:

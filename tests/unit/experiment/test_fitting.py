@@ -1,13 +1,18 @@
 """What a recipe leaves open fits small data; what someone asked for does not change."""
 
+import numpy as np
 import pytest
 import tiny_recipe
+from PIL import Image
 from tiny import ROOT, write_npz
 
 from simclr_jax.config import command_line
+from simclr_jax.data.reader import Info
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import preflight
-from simclr_jax.experiment.fitting import fit_batches
+from simclr_jax.experiment.fitting import fit_batches, fit_splits
+from simclr_jax.experiment.images import Images
+from simclr_jax.stages import run as stages
 
 
 def recipe(**fields):
@@ -97,6 +102,84 @@ def test_the_check_of_a_run_says_it(tmp_path):
     said = "batch_size 100 -> 50: there are 64 images that pretrain trains on"
     assert found == (said,)
     assert config.batch_size == 50
+
+
+INFO = Info("npz", {"train": 40}, 0, (), (4, 4, 3))
+
+
+def test_a_tenth_is_the_test_split_where_there_is_none():
+    config = recipe()
+    assert fit_splits(config, INFO, ()) == [
+        "no split 'test': training on train[:90%], testing on train[90%:], a tenth "
+        "drawn once for all"
+    ]
+    assert config.data.train_split == "train[:90%]"
+    assert config.data.test_split == "train[90%:]"
+    assert fit_splits(config, INFO, ()) == []
+
+
+@pytest.mark.parametrize(
+    "fields, given, there",
+    [
+        ({}, {"data.test_split"}, {"train": 40}),
+        ({}, {"data.train_split"}, {"train": 40}),
+        ({"data.test_split": "train"}, (), {"train": 40}),
+        ({"data.test_split": "validation"}, (), {"train": 40}),
+        ({"data.train_split": "train[:50%]"}, (), {"train": 40}),
+        ({}, (), {"train": 40, "test": 9}),
+        ({}, (), {"unlabelled": 40}),
+    ],
+)
+def test_splits_that_stay(fields, given, there):
+    config = recipe(**fields)
+    before = config.data.to_dict()
+    assert fit_splits(config, INFO._replace(num_examples=there), given) == []
+    assert config.data.to_dict() == before
+
+
+def test_class_folders_without_a_test_split(tmp_path):
+    """The run of `folder.py:labelled`; who names a split gets what is there."""
+    for k in range(40):
+        photo = tmp_path / "photos" / "ab"[k % 2] / f"{k}.png"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9, 3), k, np.uint8)).save(photo)
+    config = parsed(f"--config.data.path={tmp_path / 'photos'}").config
+    with pytest.raises(
+        RequestError, match=r"config\.data\.test_split: .* no split 'tes"
+    ):
+        preflight.check(config, tmp_path / "run", {"data.test_split"})
+    *_, splits, batch, _, _ = preflight.check(config, tmp_path / "run", ()).found
+    assert splits.startswith("no split 'test': training on train[:90%], testing on")
+    assert batch == "batch_size 256 -> 32: there are 36 images that pretrain trains on"
+    images = Images(config, (0,))
+    assert (images.train.num_examples, images.test.num_examples) == (36, 4)
+    pixels = [
+        set(x.dataset["image"][:, 0, 0, 0].tolist())
+        for x in (images.train, images.test)
+    ]
+    assert not pixels[0] & pixels[1]
+
+
+@pytest.mark.parametrize("limit, warns", [(20, True), (60, False), (4, True)])
+def test_a_limit_that_takes_one_class_is_said(
+    tmp_path, monkeypatch, capsys, limit, warns
+):
+    """64 images, sorted by class; four images are of one."""
+    config = recipe(**{"data.limit": limit, "probe.every_epochs": 0})
+    config.stages, config.batch_size = ("pretrain",), 2
+    config.data.path = str(write_npz(tmp_path / "squares.npz"))
+    arrays = dict(np.load(config.data.path))
+    arrays["train_labels"] = np.sort(arrays["train_labels"])
+    np.savez(config.data.path, **arrays)
+    monkeypatch.setattr(stages, "function", lambda _: lambda _: {"step": 1})
+    monkeypatch.setattr(stages.table, "table", lambda *_: "")
+    stages.run(config, str(tmp_path / "run"))
+    said = (
+        f"warning: data.limit takes the first {limit} images of train, which have "
+        f"{1 + limit // 17} of its 4 "
+        "classes; are they sorted by class? Then shuffle them\n"
+    )
+    assert (said in capsys.readouterr().err) == warns
 
 
 def parsed(*flags):
