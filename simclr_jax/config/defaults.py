@@ -215,7 +215,12 @@ def _data() -> Any:
     # A TFDS name | npz (a file of arrays) | folder (of image files) | mnist5k (comes
     # with a package, see configs/demo.py).
     fields.name = "cifar10"
-    fields.path = ""  # the .npz file or the folder
+    # The .npz file; or the folder, or a list of image files below the list's folder: a
+    # .txt with one path a line, or a .csv with the columns file and label.
+    fields.path = ""
+    # A .csv with the columns file and label. Its labels take the place of a folder's
+    # class folders; an image without a row has none. "": none.
+    fields.labels = ""
     fields.data_dir = ""  # where TFDS keeps its data; "": its default
     fields.download = False  # let TFDS download a data set that is missing
     # Split to train on. train[:90%] is a part of one, with test_split="train[90%:]".

@@ -41,6 +41,7 @@ _FREE = (
     "data.data_dir",
     "data.download",
     "data.path",
+    "data.labels",
     "data.skip_damaged",
 )
 
