@@ -11,6 +11,7 @@ another process of a distributed run died.
 """
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,15 @@ def run(argv: list[str]) -> int:
         return 0
     startup.leave_speaking_to_first(flags.process, flags.distributed)
     request = command_line.request(flags)
+    for note in request.notes:
+        print(note, file=sys.stderr)
     if request.sweep:
         from simclr_jax.sweep import run as sweep
 
         _join(request.processes)
         sweep.run_request(request, argv)
     else:
-        train(request.config, request.workdir, request.processes)
+        train(request.config, request.workdir, request.processes, request.given)
     return 0
 
 
@@ -77,10 +80,19 @@ def _join(arguments: dict[str, Any] | None) -> None:
         processes.start(**arguments)
 
 
-def train(config: Any, workdir: str, processes: dict[str, Any] | None = None) -> None:
+def train(
+    config: Any,
+    workdir: str,
+    processes: dict[str, Any] | None = None,
+    given: Collection[str] | None = None,
+) -> None:
     """Checks the request, then runs the stages that are not done yet.
 
     It imports late, so that a wrong request is rejected before Orbax is loaded.
+
+    Args:
+      processes: the arguments of `processes.start`; None: one process.
+      given: see `stages.run`.
     """
     from simclr_jax.config.validate import validate
     from simclr_jax.experiment import workdir as workdir_lib
@@ -91,7 +103,7 @@ def train(config: Any, workdir: str, processes: dict[str, Any] | None = None) ->
 
     from simclr_jax.stages import run as stages
 
-    stages.run(config, workdir)
+    stages.run(config, workdir, given)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ A flag that is True or False is `--sweep` or `--nosweep`. The last of two counts
 """
 
 import difflib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from simclr_jax.config.fields import (
     check_paths,
     every_field,
     every_type,
+    flatten,
     method_options,
     nearest,
     similar,
@@ -54,6 +55,8 @@ class Request(NamedTuple):
     table: bool
     # The arguments of `processes.start`; None: one process.
     processes: dict[str, Any] | None = None
+    given: frozenset[str] = frozenset()  # the fields that it names
+    notes: tuple[str, ...] = ()  # lines to show
 
 
 # The type of each flag; --config is the recipe.
@@ -174,7 +177,10 @@ def request(flags: Flags) -> Request:
     joined = joining.arguments(flags._asdict())
     if joined is not None and flags.sweep and flags.index is None:
         raise RequestError("--sweep: several processes run one point; give --index=I")
+    recipes_epochs = _epochs(config)
     change(config, flags.changes)
+    given = frozenset(path for path, _ in flags.changes)
+    notes = _shorten_warmups(config, recipes_epochs, given)
     return Request(
         config,
         flags.workdir,
@@ -184,7 +190,38 @@ def request(flags: Flags) -> Request:
         flags.index,
         flags.table,
         joined,
+        given,
+        tuple(notes),
     )
+
+
+def _epochs(config: Config) -> dict[str, int]:
+    """The epochs of each training: `{"": 100, "probe.": 60, ...}`."""
+    fields = dict(flatten(config))
+    return {
+        path.removesuffix("epochs"): epochs
+        for path, epochs in fields.items()
+        if path.rpartition(".")[2] == "epochs"
+    }
+
+
+def _shorten_warmups(
+    config: Config, recipes_epochs: Mapping[str, int], given: Container[str]
+) -> Iterator[str]:
+    """A recipe's warm-up that is longer than the training asked for shrinks with it.
+
+    Yields:
+      A line for each change.
+    """
+    for stage, epochs in _epochs(config).items():
+        field, before = f"{stage}optimizer.warmup_epochs", recipes_epochs[stage]
+        warmup = dict(flatten(config))[field]
+        if field in given or not warmup > epochs or not 0 < epochs < before:
+            continue
+        shorter = float(f"{warmup * epochs / before:.4g}")
+        reduce(getitem, stage.split(".")[:-1], config).optimizer.warmup_epochs = shorter
+        why = f"{stage}epochs is {epochs}, not {before}"
+        yield f"{field} {warmup:g} -> {shorter:g}: {why}"
 
 
 def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:

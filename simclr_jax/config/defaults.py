@@ -78,14 +78,11 @@ def second_view() -> Any:
 
 def get_config() -> Any:
     """Every field with its default."""
-    config: Any = ConfigDict()
+    config: Any = _beginning()
     config.seed = 0  # for weights, augmentation, data order, choice of labelled images
     # The stages to run, in this order; choose from:
     # pretrain knn probe finetune supervised distill report export.
     config.stages = _STAGES
-    # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
-    # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
-    config.pretrained = ""
     config.batch_size = 256  # images per pretraining step; each gives two views
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
     config.epochs = 100  # epochs of pretraining
@@ -136,6 +133,23 @@ def get_config() -> Any:
     # Published figures, printed next to the run's own.
     config.published = _published()
     return config
+
+
+def _beginning() -> Any:
+    """The weights that a run begins with."""
+    fields: Any = ConfigDict()
+    # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
+    # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
+    fields.pretrained = ""
+    # Weights to begin with: another workdir, an encoder.safetensors, or a file with the
+    # names of torchvision's ResNet (.safetensors; .pth or .pt if PyTorch is installed).
+    # Pretraining starts there; without it knn, probe and finetune do. The random
+    # encoder that they are compared with stays random. "": random weights.
+    fields.init_from = ""
+    # The weights of init_from want pixels normalised by ImageNet's mean and deviation,
+    # as torchvision's and MoCo's do: fold that into the first layer.
+    fields.init_normalized = False
+    return fields
 
 
 def _method() -> Any:
@@ -201,7 +215,12 @@ def _data() -> Any:
     # A TFDS name | npz (a file of arrays) | folder (of image files) | mnist5k (comes
     # with a package, see configs/demo.py).
     fields.name = "cifar10"
-    fields.path = ""  # the .npz file or the folder
+    # The .npz file; or the folder, or a list of image files below the list's folder: a
+    # .txt with one path a line, or a .csv with the columns file and label.
+    fields.path = ""
+    # A .csv with the columns file and label. Its labels take the place of a folder's
+    # class folders; an image without a row has none. "": none.
+    fields.labels = ""
     fields.data_dir = ""  # where TFDS keeps its data; "": its default
     fields.download = False  # let TFDS download a data set that is missing
     # Split to train on. train[:90%] is a part of one, with test_split="train[90%:]".

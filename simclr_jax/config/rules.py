@@ -169,6 +169,7 @@ RULES: dict[str, Rule] = {
     "deterministic": _flag,
     "devices": integer(0),
     "fsdp": _flag,
+    "init_normalized": _flag,
     "log_every": integer(1),
     "eval_batch_size": integer(1),
     "warn_below_std": number(0),

@@ -41,6 +41,7 @@ _FREE = (
     "data.data_dir",
     "data.download",
     "data.path",
+    "data.labels",
     "data.skip_damaged",
 )
 
@@ -136,6 +137,7 @@ def _validate_together(config: Config) -> None:
             "config.pretrained: it replaces pretraining; remove 'pretrain' from "
             "config.stages"
         )
+    _validate_start(config)
     _validate_selective_kernels(config)
     fields = dict(flatten(config))
     if config.distill.teacher_stage == "distill" and not config.distill.teacher:
@@ -156,6 +158,19 @@ def _validate_together(config: Config) -> None:
         _validate_rate(f"{stage}optimizer.lr", fields, stage)
     if config.finetune.scratch_lr is not None:
         _validate_rate("finetune.scratch_lr", fields, "finetune.")
+
+
+def _validate_start(config: Config) -> None:
+    if config.pretrained and config.init_from:
+        raise RequestError(
+            "config.init_from: config.pretrained names the encoder already; keep one "
+            "of the two"
+        )
+    if config.init_normalized and not config.init_from:
+        raise RequestError(
+            "config.init_normalized: it says how the weights of config.init_from see "
+            "pixels; name some"
+        )
 
 
 def _validate_rate(name: str, fields: dict[str, Any], stage: str) -> None:

@@ -8,30 +8,23 @@ split. Both splits take the classes in turn (0, 1, ..., 9, 0, 1, ...), so their 
 examples are balanced.
 """
 
-import contextlib
 import dataclasses
 import functools
 import gzip
 import importlib.resources
-import zipfile
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from simclr_jax.data import npz
 from simclr_jax.data._tensorflow import resized
-from simclr_jax.data.fingerprint import fingerprint
 from simclr_jax.data.order import permuted
 from simclr_jax.data.reader import Batch, Info, limited, stored_shape
 from simclr_jax.data.splits import examples, parts
-from simclr_jax.errors import DataError, install, one_line
+from simclr_jax.errors import DataError, install
 
 NAMES = ("mnist5k", "npz")
-_SPLITS = ("train", "test")
 _RESIZED_AT_ONCE = 1024
-# A label is the number of a class, and all classes up to it get a name and an output of
-# the classifier. The largest public data sets have tens of thousands of classes.
-_MOST_CLASSES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +79,7 @@ class ArrayDataset:
 
     def __init__(self, name: str, path: str):
         self._path = path
-        self.info = _mnist5k_info() if name == "mnist5k" else _npz_info(name, path)
+        self.info = _mnist5k_info() if name == "mnist5k" else npz.info(name, path)
 
     def reader(
         self,
@@ -120,7 +113,9 @@ class ArrayDataset:
     def _part(self, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of a part of a split."""
         images, labels = (
-            _mnist5k(split) if self.info.name == "mnist5k" else _npz(self._path, split)
+            _mnist5k(split)
+            if self.info.name == "mnist5k"
+            else npz.read(self._path, split)
         )
         return images[start:stop], labels[start:stop]
 
@@ -155,112 +150,3 @@ def _mnist_table() -> tuple[np.ndarray, np.ndarray]:
             f"{install('demo')}",
         ) from error
     return table[:, :-1], table[:, -1]
-
-
-def _npz_info(name: str, path: str) -> Info:
-    with _opened(path) as archive:
-        (train, *shape), (test, *test_shape) = (
-            _image_shape(archive, path, split) for split in _SPLITS
-        )
-        labels = [_labels(archive, path, split) for split in _SPLITS]
-        assert archive.zip is not None  # until it is closed
-        checksums = {x.filename: x.CRC for x in archive.zip.infolist()}
-    if shape != test_shape:
-        raise DataError(
-            "path",
-            f"{path} has training images {shape} and test images {test_shape}; they "
-            "must have the same shape",
-        )
-    height, width, channels = shape
-    classes = max(of_split.max() for of_split in labels) + 1  # over both splits
-    names = tuple(str(number) for number in range(classes))
-    counts = {"train": train, "test": test}
-    prints = {
-        split: fingerprint(
-            count, [checksums.get(f"{split}_{x}.npy") for x in ("images", "labels")]
-        )
-        for split, count in counts.items()
-    }
-    return Info(
-        *(name, counts, len(names), names, (height, width, channels)),
-        fingerprints=prints,
-    )
-
-
-def _npz(path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, H, W, C] and labels int32 [N]."""
-    with _opened(path) as archive:
-        images = archive[f"{split}_images"]
-        labels = _labels(archive, path, split)
-    return images.reshape(*images.shape[:3], -1), labels
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """Opens the .npz file at `path`; raises DataError if it can't be read."""
-    if not path:
-        raise DataError("path", "empty; 'npz' needs the path of an .npz file")
-    try:
-        # Opened here, because np.load does not close a file that proves truncated.
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an .npz archive")
-            with archive:
-                yield archive
-    except FileNotFoundError as error:
-        raise DataError("path", f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError("path", f"cannot read {path}: {one_line(error)}") from error
-
-
-def _image_shape(
-    archive: np.lib.npyio.NpzFile, path: str, split: str
-) -> tuple[int, int, int, int]:
-    """[N, H, W, C] of a split's images, read from the header without the pixels."""
-    key = f"{split}_images"
-    if key not in archive.files:
-        raise DataError(
-            "path",
-            f"{path} has no {key!r}; it needs train_images and test_images, and may "
-            "have train_labels and test_labels",
-        )
-    with archive.zip.open(f"{key}.npy") as member:  # type: ignore[union-attr]
-        version = np.lib.format.read_magic(member)
-        header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = header(member)
-    if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
-        raise DataError(
-            "path",
-            f"{key} in {path} is {dtype} {list(shape)}; it must be uint8 "
-            "[N, H, W] or [N, H, W, C]",
-        )
-    count, height, width, *channels = shape
-    return count, height, width, channels[0] if channels else 1
-
-
-def _labels(archive: np.lib.npyio.NpzFile, path: str, split: str) -> np.ndarray:
-    """int32 [N]; all -1 where the archive has none."""
-    key, count = f"{split}_labels", _image_shape(archive, path, split)[0]
-    if key not in archive.files:
-        return np.full(count, -1, np.int32)
-    labels = archive[key]
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise DataError(
-            "path",
-            f"{key} in {path} is {labels.dtype} {list(labels.shape)}; it must be "
-            f"{count} integers",
-        )
-    # Before they become int32, in which 2^32 would be 0.
-    for label in (int(labels.min()), int(labels.max())):
-        if not -1 <= label < _MOST_CLASSES:
-            raise DataError(
-                "path",
-                f"{key} in {path} has the label {label}; labels must be integers from "
-                f"0 to {_MOST_CLASSES - 1}, or -1 where there is none",
-            )
-    return labels.astype(np.int32)

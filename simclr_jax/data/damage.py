@@ -42,18 +42,19 @@ def check(path: str, *, thorough: bool) -> Check:
     Raises:
       DataError: as `scan` does, or no file can be read.
     """
-    splits = scan(path).splits.values()
+    found = scan(path)
+    splits, root = found.splits.values(), found.root
     files = list(dict.fromkeys(file for split in splits for file in split.files))
     if not thorough:
         files = files[:MOST_HEADERS]
 
     def look(file: str) -> tuple[int, int, str, bool]:
-        place = os.path.join(path, file)
+        place = os.path.join(root, file)
         return *image_files.header(place), thorough or image_files.looks_cut(place)
 
     damaged: dict[str, str] = {}
     sizes, deep, doubtful = set(), [], []
-    for file, (seen, why) in _tried(look, path, files):
+    for file, (seen, why) in _tried(look, root, files):
         if seen is None:
             damaged[file] = why
             continue
@@ -65,19 +66,19 @@ def check(path: str, *, thorough: bool) -> Check:
             doubtful.append(file)
     doubtful = doubtful if thorough else doubtful[:MOST_DOUBTFUL]
     for file, (seen, why) in _tried(
-        lambda file: image_files.decode(os.path.join(path, file), _SIDE), path, doubtful
+        lambda file: image_files.decode(os.path.join(root, file), _SIDE), root, doubtful
     ):
         if seen is None:
             damaged[file] = why
     if len(damaged) == len(files):
-        raise _unreadable(path, damaged, len(files), 0)
+        raise _unreadable(root, damaged, len(files), 0)
     return Check(
         damaged,
         smallest=min(sizes)[1:],
         largest=max(sizes)[1:],
         looked_at=len(files),
         deep=len(deep),
-        bits=_bits(path, deep[:MOST_DEEP]),
+        bits=_bits(root, deep[:MOST_DEEP]),
     )
 
 

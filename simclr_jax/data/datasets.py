@@ -16,6 +16,7 @@ from simclr_jax.data.folder import FolderDataset
 from simclr_jax.data.reader import Dataset, Info
 from simclr_jax.data.sources import Source, make_source
 from simclr_jax.data.tfds_builder import TfdsDataset
+from simclr_jax.errors import DataError
 
 
 def open_dataset(
@@ -25,6 +26,7 @@ def open_dataset(
     data_dir: str = "",
     download: bool = False,
     skip_damaged: int = 0,
+    labels: str = "",
 ) -> Dataset:
     """Finds a data set on disk.
 
@@ -33,11 +35,14 @@ def open_dataset(
 
     Args:
       name: "mnist5k", "npz", "folder" or a TFDS name.
-      path: the .npz file for "npz", the folder for "folder"; ~ is the home folder.
+      path: the .npz file for "npz", the folder or a list of files for "folder"; ~ is
+        the home folder.
       data_dir: TFDS's folder; "" for its default, ~/tensorflow_datasets.
       download: let TFDS fetch and prepare a data set that is missing.
       skip_damaged: how many damaged files of a folder, at most, are left out. If it is
         not 0, all files are decoded here to find them. It is for "folder" only.
+      labels: a .csv with the columns file and label, which take the place of a folder's
+        class folders; "": none. It is for "folder" only.
 
     Returns:
       A Dataset: `info` says what it holds, `reader(split)` reads a split.
@@ -45,10 +50,13 @@ def open_dataset(
     Raises:
       DataError: the data set is missing, incomplete, or not one of 8-bit images.
     """
+    if labels and name != folder.NAME:
+        raise DataError("labels", f"it is for image files; {name} has its own")
     if name in arrays.NAMES:
         return ArrayDataset(name, os.path.expanduser(path))
     if name == folder.NAME:
-        return FolderDataset(name, os.path.expanduser(path), skip_damaged)
+        path, labels = os.path.expanduser(path), os.path.expanduser(labels)
+        return FolderDataset(name, path, skip_damaged, labels)
     return TfdsDataset(name, os.path.expanduser(data_dir), download=download)
 
 
@@ -59,11 +67,12 @@ def describe(
     data_dir: str = "",
     download: bool = False,
     skip_damaged: int = 0,
+    labels: str = "",
 ) -> Info:
     """Says what a data set holds: splits, counts, classes, image shape.
 
     Args:
-      name, path, data_dir, download, skip_damaged: as for `open_dataset`.
+      name, path, data_dir, download, skip_damaged, labels: as for `open_dataset`.
 
     Raises:
       DataError: as `open_dataset` does.
@@ -74,6 +83,7 @@ def describe(
         data_dir=data_dir,
         download=download,
         skip_damaged=skip_damaged,
+        labels=labels,
     ).info
 
 
@@ -91,11 +101,12 @@ def load(
     indices: np.ndarray | None = None,
     shuffle_buffer: int = 50_000,
     skip_damaged: int = 0,
+    labels: str = "",
 ) -> Source:
     """Opens one split: a Resident if its images fit on the device, else a Stream.
 
     Args:
-      name, path, data_dir, download, skip_damaged: as for `open_dataset`.
+      name, path, data_dir, download, skip_damaged, labels: as for `open_dataset`.
       split, limit, stored_size, shuffle_buffer: as for `Dataset.reader`.
       streaming: return a Stream even if the images would fit.
       device_limit_gb: device memory for the decoded images, at most, in 1e9 bytes.
@@ -110,6 +121,7 @@ def load(
         data_dir=data_dir,
         download=download,
         skip_damaged=skip_damaged,
+        labels=labels,
     )
     reader = dataset.reader(
         split, limit=limit, stored_size=stored_size, shuffle_buffer=shuffle_buffer
@@ -128,11 +140,13 @@ def file_names(
     limit: int = 0,
     stored_size: int = 0,
     skip_damaged: int = 0,
+    labels: str = "",
 ) -> list[str]:
     """The file names of a split: of a folder's images, or TFDS's feature `file_name`.
 
     Args:
-      name, split, path, data_dir, limit, stored_size, skip_damaged: as for `load`.
+      name, split, path, data_dir, limit, stored_size, skip_damaged, labels: as for
+        `load`.
 
     Returns:
       N names, in stored order; see `Reader.file_names`.
@@ -142,6 +156,6 @@ def file_names(
       ValueError: the data set has none; `describe(...).file_names` tells beforehand.
     """
     dataset = open_dataset(
-        name, path=path, data_dir=data_dir, skip_damaged=skip_damaged
+        name, path=path, data_dir=data_dir, skip_damaged=skip_damaged, labels=labels
     )
     return dataset.reader(split, limit=limit, stored_size=stored_size).file_names()

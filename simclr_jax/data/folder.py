@@ -6,6 +6,9 @@
     PATH/SPLIT/CLASS/*.jpg     split SPLIT with classes; one of them is `train`
     PATH/SPLIT/*.jpg           split SPLIT without labels, as `unlabelled`
 
+In place of the folder, PATH may be a list of image files below its own folder, .txt or
+.csv, and a table of labels may take the place of the class folders (see `listed`).
+
 Pillow decodes what cameras and phones write, in several threads. Train, TEST and the
 like are the splits' names in lower case. Where there is no folder test, val (or valid,
 or validation) is `test` too.
@@ -20,6 +23,8 @@ import numpy as np
 from simclr_jax.data import damage, summary
 from simclr_jax.data.fingerprint import fingerprint, of_files
 from simclr_jax.data.image_files import decode
+from simclr_jax.data.label_table import labelled
+from simclr_jax.data.listed import rows as table
 from simclr_jax.data.order import permuted
 from simclr_jax.data.pool import in_order
 from simclr_jax.data.reader import Batch, Info, limited, stored_shape
@@ -43,7 +48,8 @@ class FolderDataset:
 
     Args:
       name: "folder".
-      path: the folder.
+      path: the folder, or a list of image files (.txt, .csv; see `listed`).
+      labels: a table of labels, which take the place of class folders; "": none.
       skip_damaged: how many damaged files, at most, are left out.
 
     Raises:
@@ -51,10 +57,14 @@ class FolderDataset:
         damaged files than may be skipped.
     """
 
-    def __init__(self, name: str, path: str, skip_damaged: int = 0):
+    def __init__(self, name: str, path: str, skip_damaged: int = 0, labels: str = ""):
         found = scan(path)
+        if labels:
+            found = labelled(found, labels, "labels")
+        elif path.lower().endswith(".csv") and any(x for _, x in table(path, "path")):
+            found = labelled(found, path, "path")
         checked = damage.check(path, thorough=skip_damaged > 0)
-        damage.require_few(path, checked, skip_damaged)
+        damage.require_few(found.root, checked, skip_damaged)
         splits = {
             key: split.without(checked.damaged) if checked.damaged else split
             for key, split in found.splits.items()
@@ -66,17 +76,20 @@ class FolderDataset:
         splits |= {alias: splits[key] for alias, key in aliases.items()}
         counts = {key: len(split.files) for key, split in splits.items()}
         prints = {
-            key: fingerprint(counts[key], of_files(path, *split))
+            key: fingerprint(counts[key], of_files(found.root, *split))
             for key, split in splits.items()
         }
         shape = None, None, 3
-        self._path, self._splits, self._bits = path, splits, checked.bits
+        self._path, self._splits, self._bits = found.root, splits, checked.bits
         self.info = Info(
             *(name, counts, len(names), names, shape),
             file_names=True,
             fingerprints=prints,
             found=lines,
             layout=_LAYOUT.replace("PATH", path),
+            present={
+                key: len(set(split.classes) - {None}) for key, split in splits.items()
+            },
         )
 
     def reader(

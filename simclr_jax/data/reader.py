@@ -29,6 +29,7 @@ class Info(NamedTuple):
     fingerprints: dict[str, Any] | None = None  # by split; see data.fingerprint
     found: tuple[str, ...] = ()  # lines that say what was found in a folder
     layout: str = ""  # where files must lie for a split that is missing
+    present: dict[str, int] | None = None  # by split: classes that have an image
 
 
 class Reader(Protocol):

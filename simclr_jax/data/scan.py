@@ -1,6 +1,6 @@
 """Finds the image files of a folder, its splits and classes, and what is left out.
 
-It opens no file.
+It opens no image.
 """
 
 import functools
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from simclr_jax.data import listed
 from simclr_jax.data.image_files import HEIF_SUFFIXES, suffixes
 from simclr_jax.errors import DataError
 
@@ -25,6 +26,7 @@ _SYSTEM = frozenset(
 _FOR_TESTS = ("val", "valid", "validation")  # `test`, where there is no folder test
 _SPLITS = ("train", "test", *_FOR_TESTS)  # in upper or lower case
 _UNLABELLED = ("unlabelled", "unlabeled", "extra")
+_LISTS = (".txt", ".csv")
 _MOST_KINDS = 8
 
 
@@ -49,6 +51,7 @@ class Scan(NamedTuple):
     aliases: dict[str, str]  # another name of a split -> its name
     left_out: dict[str, int]  # a kind of files -> how many of them are no images
     notes: tuple[str, ...] = ()  # what else to say
+    root: str = ""  # the folder that the files lie below
 
     def left_out_text(self) -> str:
         """The most frequent kinds, as "12 .txt, 3 hidden or system files"."""
@@ -60,7 +63,10 @@ class Scan(NamedTuple):
 
 @functools.cache
 def scan(path: str) -> Scan:
-    """Looks at all names below a folder, once in a process.
+    """Looks at all names below a folder or in a list, once in a process.
+
+    Args:
+      path: the folder, or a file that lists images; see `listed.files`.
 
     Raises:
       DataError: no such folder, no image in it, or one that can't be read.
@@ -68,11 +74,16 @@ def scan(path: str) -> Scan:
     if not path:
         raise DataError("path", "empty; 'folder' needs the path of a folder")
     root = Path(path)
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise DataError("path", f"{path} {what}")
     left: Counter[str] = Counter()
-    loose, folders = _top(root, left)
+    if root.is_file() and root.suffix.lower() in _LISTS:
+        loose, folders = _grouped(listed.files(path), left)
+        root = root.parent
+    elif root.is_dir():
+        loose, folders = _top(root, left)
+    else:
+        what = f"is not a folder and no list ({' or '.join(_LISTS)})"
+        what = what if root.exists() else "does not exist"
+        raise DataError("path", f"{path} {what}")
     splits, notes = _splits(loose, folders)
     if not any(split.files for split in splits.values()):
         found = Scan({}, {}, dict(left)).left_out_text()
@@ -96,7 +107,7 @@ def scan(path: str) -> Scan:
     tests = [name for name in _FOR_TESTS if name in named]
     if "train" in named and "test" not in named and tests:
         aliases["test"] = tests[0]
-    return Scan(named, aliases, dict(left), tuple(notes))
+    return Scan(named, aliases, dict(left), tuple(notes), str(root))
 
 
 def class_names(path: str, splits: Mapping[str, Split]) -> tuple[str, ...]:
@@ -141,6 +152,20 @@ def _top(root: Path, left: Counter[str]) -> tuple[list[str], dict[str, list[str]
     return loose, {
         name: _files(root, name, set(seen) if apart else seen, left) for name in folders
     }
+
+
+def _grouped(
+    files: list[str], left: Counter[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """As `_top`, of the files in a list."""
+    images = [os.path.normpath(x).replace(os.sep, "/") for x in files]
+    images = [x for x in images if _is_image(x.rpartition("/")[2], left)]
+    loose, folders = [], {}
+    for image in sorted(images):
+        top, slash, _ = image.partition("/")
+        below = slash and top not in ("", "..")
+        (folders.setdefault(top, []) if below else loose).append(image)
+    return loose, folders
 
 
 def _files(root: Path, top: str, seen: set[str], left: Counter[str]) -> list[str]:

@@ -20,7 +20,7 @@ from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import stream
 from simclr_jax.data.fingerprint import Fingerprints, changed
 from simclr_jax.encoders import ResNet
-from simclr_jax.experiment import build, restore, seen
+from simclr_jax.experiment import build, initial, restore, seen
 from simclr_jax.experiment.description import describe
 from simclr_jax.experiment.features import MOST_BYTES, Features, Kept
 from simclr_jax.experiment.images import Images
@@ -94,6 +94,14 @@ class Experiment:
     def init(self) -> tuple[Any, Any]:
         """The method's `(params, model_state)` at step 0. The caller should jit it."""
         return self.method.init(self.key("init"), self.blank(self.config.augment.size))
+
+    @cached_property
+    def start(self) -> initial.Start | None:
+        """The weights of `config.init_from`; None: there are none, or the workdir has
+        gone on from them already."""
+        if not initial.needed(self.config, self.workdir.path):
+            return None
+        return initial.read(self.config, self._info)
 
     @cached_property
     def random_init(self) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ def open_dataset(config: Config) -> data.Dataset:
         data_dir=fields.data_dir,
         download=fields.download,
         skip_damaged=fields.skip_damaged,
+        labels=fields.labels,
     )
 
 

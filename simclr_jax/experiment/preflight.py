@@ -7,7 +7,8 @@ ones that `data.skip_damaged` lets it skip.
 import contextlib
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import limited, stored_shape
 from simclr_jax.data.splits import examples
 from simclr_jax.errors import DataError, RequestError, install
+from simclr_jax.experiment import fitting, initial
 from simclr_jax.experiment.images import open_dataset
 from simclr_jax.experiment.restore import check_network, no_checkpoint, no_teacher
 from simclr_jax.experiment.workdir import (
@@ -68,19 +70,29 @@ def naming_fields(**fields: str) -> Iterator[None]:
 
 
 @naming_fields()
-def check(config: Config, workdir) -> data.Info:
+def check(config: Config, workdir, given: Collection[str] | None = None) -> data.Info:
     """Raises RequestError, naming the field, unless data and checkpoints fit.
 
+    Args:
+      given: the fields that someone asked for. Of the others, those that `fitting`
+        knows are changed in `config` where the data need it. None: nothing is changed.
+
     Returns:
-      The data set's `Info`.
+      The data set's `Info`; its `found` also says what was changed.
     """
     if config.data.download:  # by one process, in case they share a disk
         processes.agree(lambda: bool(open_dataset(config)))
     info = open_dataset(config).info
-    _check_data(config, info)
+    changed = [] if given is None else fitting.fit_splits(config, info, given)
+    counts = _check_data(config, info)
+    if given is not None:
+        changed += fitting.fit_batches(config, counts, given)
+    check_batches(config, counts)
     stages = [*config.stages, "pretrain"]
     first = stages[: stages.index("pretrain")]  # those that run before any pretraining
-    if set(first) & having(needs="encoder"):
+    if initial.needed(config, Path(workdir).expanduser()):
+        _check_start(config, info)
+    if set(first) & having(needs="encoder") and not initial.serves(config):
         directory = pretraining_folder(config, workdir)
         meta = checkpoint.read_meta(directory)
         if meta is None:
@@ -96,7 +108,16 @@ def check(config: Config, workdir) -> data.Info:
             f"{install('demo')}, or leave it out: --config.stages={without}"
         )
     _check_devices(config)
-    return info
+    return info._replace(found=(*info.found, *changed))
+
+
+def _check_start(config: Config, info: data.Info) -> None:
+    initial.read(config, info)
+    if initial.serves(config) and config.probe.target and "probe" in config.stages:
+        raise RequestError(
+            "config.probe.target: weights of config.init_from have no target network; "
+            "name the run in config.pretrained, or set it False"
+        )
 
 
 def _check_devices(config: Config) -> None:
@@ -178,8 +199,12 @@ def _reject_labelled_stages(config: Config) -> None:
             )
 
 
-def _check_data(config: Config, info: data.Info) -> None:
-    """Raises RequestError unless the recipe's stages can run on this data set."""
+def _check_data(config: Config, info: data.Info) -> dict[str, int]:
+    """Raises RequestError unless the recipe's stages can run on this data set.
+
+    Returns:
+      How many images each of them trains on, at most; see `check_batches`.
+    """
     fields = config.data
     pretrain_split = fields.pretrain_split or fields.train_split
     sizes = {}
@@ -205,7 +230,7 @@ def _check_data(config: Config, info: data.Info) -> None:
     counts = {"pretrain": images, "supervised": labels}
     for stage in ("probe", "finetune"):
         counts[stage] = _labelled_images(config, stage, labels, info)
-    check_batches(config, counts)
+    return counts
 
 
 def _labelled_images(config: Config, section: str, images: int, info: data.Info) -> int:
@@ -235,26 +260,13 @@ def check_batches(config: Config, counts: Mapping[str, int]) -> None:
       counts: the images that "pretrain", "probe", "finetune" and "supervised" train on.
         Before the labels are read they are upper bounds; `stages.run` has exact ones.
     """
-    asked = trained(config)
-    for stage, images in counts.items():
-        if stage in asked:
-            check_batch(config, stage, images)
-    if config.probe.second.run and "probe" in config.stages:
-        check_batch(config, "probe.second", counts["probe"])
-    if "distill" not in asked:
-        return
-    few = counts["finetune"]
-    alone = "labelled images that distill's baseline trains on"
-    check_batch(config, "distill", counts["pretrain"])
-    _check_batch(config, "finetune.batch_size", few, alone)
-    if config.distill.label_weight:
-        _check_batch(config, "distill.label_batch_size", few, "labelled images")
+    for field, images, what in fitting.batches(config, counts):
+        _check_batch(config, field, images, what)
 
 
 def check_batch(config: Config, stage: str, images: int) -> None:
     """Raises RequestError if the stage has fewer images than one of its batches."""
-    field = "batch_size" if stage == "pretrain" else f"{stage}.batch_size"
-    _check_batch(config, field, images, f"images that {stage} trains on")
+    _check_batch(config, *fitting.of_stage(stage, images))
 
 
 def _check_batch(config: Config, field: str, count: int, what: str) -> None:

@@ -11,7 +11,7 @@ from simclr_jax import checkpoint
 from simclr_jax.config.stages import STAGES
 from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment.files import replacing
-from simclr_jax.experiment.workdir import checkpoints
+from simclr_jax.experiment.workdir import START, checkpoints
 from simclr_jax.heads import level_names
 
 # The stages that train a network, each with the variant that is read by default.
@@ -103,10 +103,11 @@ def _folder(workdir: Path, stage: str, variant: str, recipe: dict[str, Any]) -> 
         return folder
     if variant not in ("", _TARGET):
         raise ValueError(f"variant: {variant!r} of pretrain is not '' or 'target'")
-    folder = checkpoints(workdir, stage)
-    if recipe.get("pretrained") and not folder.is_dir():
-        return checkpoints(Path(recipe["pretrained"]).expanduser(), stage)
-    return folder
+    places = [workdir]
+    if recipe.get("pretrained"):
+        places.append(Path(recipe["pretrained"]).expanduser())
+    folders = [x for p in places for x in (checkpoints(p, stage), p / START)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def keep_probe(

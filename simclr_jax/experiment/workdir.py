@@ -23,6 +23,9 @@ from simclr_jax.experiment import provenance, tensorboard
 from simclr_jax.experiment.files import naming, read_object, replace
 from simclr_jax.experiment.results import results
 
+# Where a run without a pretraining keeps the weights that it began with.
+START = "start"
+
 
 @processes.agreed
 def check(path: str | os.PathLike, config: Config) -> None:
@@ -55,7 +58,7 @@ def _recipe(path: Path) -> dict[str, Any]:
 
 
 def _begun(path: Path) -> bool:
-    kept = ("checkpoints", "stages", "results.json")
+    kept = ("checkpoints", START, "stages", "results.json")
     return any((path / name).exists() for name in kept)
 
 
@@ -67,8 +70,16 @@ def checkpoints(path: Path, stage: str, variant: str = "") -> Path:
 
 
 def pretraining_folder(config: Config, workdir: str | os.PathLike) -> Path:
-    """The folder of the pretraining checkpoints that a run uses."""
-    return Path(config.pretrained or workdir).expanduser() / "checkpoints"
+    """The folder of the pretraining checkpoints that a run uses.
+
+    Without a pretraining it is that of the weights of `config.init_from`.
+    """
+    path = Path(config.pretrained or workdir).expanduser()
+    own = path / "checkpoints"
+    if own.is_dir() or ("pretrain" in config.stages and not config.pretrained):
+        return own
+    begun = (path / START).is_dir() or config.init_from
+    return path / START if begun else own
 
 
 def teacher_folder(config: Config, workdir: str | os.PathLike) -> Path:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from simclr_jax.errors import one_line
+
 _FORMAT, _VERSION = "simclr_jax", 1
 # Their leaves are BatchNorm's statistics; all others are parameters.
 _STATISTICS = ("mean", "var")
@@ -97,6 +99,31 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
+class OursError(ValueError):
+    """A file is one of ours, for `read`."""
+
+
+def read_foreign(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The named arrays of a file that someone else wrote; float16 too.
+
+    Raises:
+      OursError: `save` wrote it.
+      ValueError: it can't be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            if (file.metadata() or {}).get("format") == _FORMAT:
+                raise OursError(f"{path} is a file of simclr_jax")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError) as error:  # TypeError: bfloat16
+        reason = one_line(error)
+        raise ValueError(
+            f"{path} is not a readable safetensors file: {reason}"
+        ) from error
+
+
 def read_about(path: str | os.PathLike) -> dict[str, Any]:
     """The `about` of a file, without its weights.
 
@@ -125,9 +152,8 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[Any, dict[str, Any]]]:
                 raise ValueError(f"{path} is from a newer version of simclr_jax")
             yield file, about
     except SafetensorError as error:
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{path} is not a readable safetensors file: {reason}"
+            f"{path} is not a readable safetensors file: {one_line(error)}"
         ) from error
 
 

@@ -5,6 +5,7 @@ and the newest checkpoint (`images.py`). A section with nothing to show is left 
 page is one file and loads nothing over the network.
 """
 
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -49,6 +50,8 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
     width = f" x {config.encoder.width:g}" if config.encoder.width != 1 else ""
     kernels = " with selective kernels" if config.encoder.sk else ""
     network = f"ResNet-{config.encoder.depth}{width}{kernels}"
+    if config.init_from:
+        network += f" begun from {Path(config.init_from).name}"
     if "pretrain" not in results:
         return f"{network} on {config.data.name}, seed {config.seed}."
     return (

@@ -12,6 +12,7 @@ import optax
 
 from simclr_jax import augment
 from simclr_jax.errors import RequestError
+from simclr_jax.experiment import initial
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier
 from simclr_jax.stages import finetune, probe
@@ -116,8 +117,13 @@ def training(experiment: Experiment) -> Training:
     num_classes = source.num_classes if online else 0
     size = config.augment.size
 
-    def init():
+    start = experiment.start
+    given = () if start is None else (start.params, start.batch_stats)
+
+    def init(*given):
         params, model_state = experiment.init()
+        if given:
+            params, model_state = initial.begin((params, model_state), *given)
         if online:
             h = method.embed(params, model_state, experiment.blank(size))["h"]
             head = Classifier(num_classes).init(experiment.key("init"), h)
@@ -128,6 +134,7 @@ def training(experiment: Experiment) -> Training:
         "pretrain",
         "",
         init=init,
+        init_args=given,
         loss_fn=make_loss(method, experiment.views, size, num_classes),
         batches=lambda start: source.batches(
             config.batch_size, seed=experiment.order("pretrain"), start=start

@@ -1,18 +1,19 @@
 """Runs a recipe's stages in order, skipping those whose result still holds."""
 
+import copy
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from simclr_jax import data, devices, startup
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.data.fingerprint import changed
-from simclr_jax.experiment import preflight, restore
+from simclr_jax.experiment import fitting, initial, preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
-from simclr_jax.experiment.workdir import Workdir
+from simclr_jax.experiment.workdir import Workdir, pretraining_folder
 from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table
 from simclr_jax.stages import pretrain
@@ -29,24 +30,32 @@ def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
 
 
 @preflight.naming_fields()  # a stream can fail in the middle of training
-def run(config: Config, path: str) -> None:
+def run(config: Config, path: str, given: Collection[str] | None = None) -> None:
     """Runs `config.stages` in the workdir `path`; see launch.py for the exit codes.
+
+    Args:
+      given: the fields that someone asked for. Others may be fitted to a small data
+        set, see `experiment.fitting`. None: none is.
 
     Raises:
       RequestError, DivergedError, StoppedError, OSError.
     """
     startup.set_deterministic(config.deterministic)
-    info = preflight.check(config, path)
+    asked, config = config, copy.deepcopy(config)
+    info = preflight.check(config, path, given)
     for line in info.found:
         print(line, file=sys.stderr, flush=True)
     devices.use(config.devices)
-    workdir = Workdir(path, config)
+    workdir = Workdir(path, asked)
     experiment = Experiment(config, workdir, info)
     recorded = [stage for stage in config.stages if STAGES[stage].records]
     waiting = {stage for stage in recorded if not result_holds(experiment, stage)}
     if waiting:
-        _check_images(experiment, waiting, info)
+        _check_images(experiment, waiting, info, given)
+    start = experiment.start
     workdir.open()
+    if start is not None:
+        _begin(experiment, start)
     _say_what_changed(experiment)
     try:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
@@ -61,16 +70,31 @@ def run(config: Config, path: str) -> None:
         workdir.close()
 
 
-def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) -> None:
+def _begin(experiment: Experiment, start: initial.Start) -> None:
+    """Says where the run begins. If no pretraining runs, keeps it for the stages."""
+    print(start.said, file=sys.stderr, flush=True)
+    if initial.serves(experiment.config):
+        folder = pretraining_folder(experiment.config, experiment.workdir.path)
+        fresh = devices.put(experiment.random_init, devices.whole())
+        initial.keep(folder, start, fresh, experiment.meta(0))
+
+
+def _check_images(
+    experiment: Experiment,
+    waiting: set[str],
+    info: data.Info,
+    given: Collection[str] | None,
+) -> None:
     """Raises RequestError if the labels or the method do not fit the stages.
 
-    It loads them to find out, before anything is computed or written.
+    It loads them to find out, before anything is computed or written. Once more, fields
+    that are not `given` are fitted: now it is known how many images have labels.
     """
     config, images = experiment.config, experiment.images
     stages = set(config.stages)
     if "pretrain" in waiting:
-        preflight.check_shares(config)
         pretrain.check_method(experiment)
+        _warn_of_missing_classes(experiment, info)
         stages = trained(config)
     labelled = any(STAGES[stage].labels for stage in stages)
     counts = {"pretrain": pretraining_images(config, info)}
@@ -81,7 +105,28 @@ def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) ->
         # Only stages that need a list of names read it.
         if stages & having(labels="finetune"):
             counts["finetune"] = len(images.labelled_indices("finetune"))
+    if given is not None:
+        for line in fitting.fit_batches(config, counts, given):
+            print(line, file=sys.stderr, flush=True)
     preflight.check_batches(config, counts)
+    if "pretrain" in waiting:
+        preflight.check_shares(config)
+
+
+def _warn_of_missing_classes(experiment: Experiment, info: data.Info) -> None:
+    """One line if `data.limit` leaves classes out, as of images sorted by class."""
+    fields, source = experiment.config.data, experiment.images.unlabelled
+    split = fields.pretrain_split or fields.train_split
+    whole = (info.present or {}).get(split, info.num_classes)
+    taken = len(set(source.labels.tolist()) - {-1})
+    if fields.limit and 0 < taken < min(whole, fields.limit):
+        print(
+            f"warning: data.limit takes the first {fields.limit} images of {split}, "
+            f"which have {taken} of its {whole} classes; are they sorted by class? "
+            "Then shuffle them",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:

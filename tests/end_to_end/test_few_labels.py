@@ -1,5 +1,7 @@
-"""Many images, few labels: what can't be trained on is refused before any training."""
+"""Many images, few labels: a batch that was asked for and can't be is refused before
+any training; a recipe's own is halved."""
 
+import json
 import re
 
 import numpy as np
@@ -61,12 +63,49 @@ def test_batches_are_held_against_the_labels_there_are(
         flags += ["--config.finetune.batch_size=11", "--config.distill.batch_size=16"]
         flags += ["--config.distill.label_weight=0.5"]
         flags += ["--config.distill.label_batch_size=12"]
+    else:
+        flags += [f"--config.{message.split(':')[0]}=16"]
     request = [*recipe(folder / f"{data}.npz"), *flags]
     assert launcher.main(["launch.py", *request]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(rf"^error: config\.{message}", error), error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "data, asked, said",
+    [
+        ("few", "probe", "probe.batch_size 16 -> 8: there are 8 images that probe"),
+        ("few", "finetune", "finetune.batch_size 16 -> 4: there are 4 images that f"),
+        ("unbalanced", "finetune", "finetune.batch_size 16 -> 8: there are 11 images"),
+    ],
+)
+def test_a_batch_that_nobody_asked_for_fits_the_labels(
+    folder, tmp_path, monkeypatch, capsys, data, asked, said
+):
+    """The labels are read for that; what is written says what ran."""
+    seen = []
+
+    def train(experiment):
+        seen.append(experiment.config[asked].batch_size)
+        return {"step": 1}
+
+    monkeypatch.setattr(stages, "function", lambda _: train)
+    monkeypatch.setattr(stages.table, "table", lambda *_: "")
+    flags = [*recipe(folder / f"{data}.npz"), f"--workdir={tmp_path / 'run'}"]
+    flags += [f"--config.stages=pretrain,{asked}", "--config.probe.every_epochs=0"]
+    assert launcher.main(["launch.py", *flags]) == 0
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count(" -> ") == 1
+    size = int(said.split(" -> ")[1].split(":")[0])
+    assert seen == [size, size]
+    written = json.loads((tmp_path / "run/results.json").read_text())["config"]
+    assert written[asked]["batch_size"] == size
+    asked_for = json.loads((tmp_path / "run/config.json").read_text())
+    assert asked_for[asked]["batch_size"] == 16
+    assert launcher.main(["launch.py", *flags]) == 0  # the workdir is this recipe's
 
 
 def test_what_is_asked_for_is_all_that_is_checked(folder, tmp_path, monkeypatch):

@@ -111,7 +111,8 @@ def test_npz(tmp_path, arrays, save, streaming):
     path = str(tmp_path / "set.npz")
     save(path, **arrays)
     info = data.describe("npz", path=path)
-    assert info._replace(fingerprints=None) == data.Info(
+    assert info.present == {"train": 3, "test": 1}
+    assert info._replace(fingerprints=None, present=None) == data.Info(
         "npz", {"train": 6, "test": 2}, 4, ("0", "1", "2", "3"), (5, 4, 1)
     )
     assert not info.file_names
@@ -143,7 +144,7 @@ def test_npz_without_labels(tmp_path, arrays):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"test_images": None}, "no 'test_images'"),
+        ({"train_images": None}, "no 'train_images'"),
         ({"train_images": np.zeros((6, 5, 4), np.float32)}, "must be uint8"),
         ({"train_images": np.zeros((6, 5), np.uint8)}, "must be uint8"),
         ({"test_images": np.zeros((2, 5, 5), np.uint8)}, "the same shape"),
@@ -169,6 +170,36 @@ def test_wrong_npz_is_refused(tmp_path, arrays, change, message):
     ):
         with pytest.raises(DataError, match=rf"^path: .*{message}"):
             act()
+
+
+def test_a_file_without_test_images_is_read_in_a_fixed_order(tmp_path):
+    """Sorted by class: a tenth in file order would be of the last class alone."""
+    labels = np.arange(100) // 25
+    pixels = np.arange(100, dtype=np.uint8)[:, None, None] + np.zeros((5, 4), np.uint8)
+    path = str(tmp_path / "set.npz")
+    np.savez(path, train_images=pixels, train_labels=labels)
+    info = data.describe("npz", path=path)
+    assert info.num_examples == {"train": 100}
+    assert info.present == {"train": 4}
+    assert info.found == (
+        f"{path}: no test_images; its images are read in a fixed random order",
+    )
+    parts = [
+        data.load("npz", split, path=path) for split in ("train[:90%]", "train[90%:]")
+    ]
+    order = np.concatenate([x.dataset["image"][:, 0, 0, 0] for x in parts])
+    assert sorted(order) == list(range(100))
+    np.testing.assert_array_equal(order, np.random.default_rng((0,)).permutation(100))
+    for part in parts:
+        images = np.asarray(part.dataset["image"][:, 0, 0, 0])
+        np.testing.assert_array_equal(part.labels, images // 25)
+    assert len(set(parts[1].labels)) > 2
+    with pytest.raises(
+        DataError,
+        match=r"^split: npz has no split 'test'; it has train"
+        r"; add test_images .*or cut .* train\[:90%\] to train on",
+    ):
+        data.load("npz", "test", path=path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive", "cut", "flipped"])
