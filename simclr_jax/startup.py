@@ -1,5 +1,7 @@
 """Settings that must be made before jax is imported. Itself imports nothing slow.
 
+`launch/main.py` makes them in this order:
+
 startup.stop_at_once()  # on a signal while packages are imported
 startup.keep_stderr()
 startup.require_packages()
@@ -16,9 +18,11 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, TextIO
 
-from simclr_jax.errors import RequestError, install
+from simclr_jax.errors import RequestError, in_clone, install
 
 # On the CPU, XLA's default code for the gradient of a convolution's kernel is slow.
 # These fusions replace it. XLA aborts on an unknown flag or value, so only the jaxlib
@@ -32,6 +36,18 @@ _HUGE_PAGES_SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
 _DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 # XLA's autotuner prints this when it has timed a GPU operation less precisely.
 _NOISE = b"Delay kernel timed out"
+
+
+def program(argv: Sequence[str]) -> list[str]:
+    """How one calls the program that `argv[0]` is, in words of a shell.
+
+    `["simclr-jax"]`, `["python", "-m", "simclr_jax"]` or `["python", "launch.py"]`.
+    """
+    name = PurePath(argv[0]).name
+    if name == "__main__.py":
+        return ["python", "-m", "simclr_jax"]
+    # The script that pip makes of an entry point has no suffix.
+    return ["python", argv[0]] if name.endswith(".py") else [name]
 
 
 def has_cuda() -> bool:
@@ -219,9 +235,11 @@ def require_packages() -> None:
     needed = ("absl", "jax", "flax", "optax", "ml_collections", "orbax")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
+        cure = install("train")
+        if in_clone():
+            cure = f"use .venv/bin/python, which make test creates, or {cure}"
         print(
-            f"error: {sys.executable} has no package {missing[0]}; use "
-            f".venv/bin/python, which make test creates, or {install('train')}",
+            f"error: {sys.executable} has no package {missing[0]}; {cure}",
             file=sys.stderr,
         )
         sys.exit(2)
