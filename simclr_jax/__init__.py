@@ -1,13 +1,15 @@
 """Contrastive and self-supervised image pretraining in JAX.
 
-The losses need nothing but jax: `from simclr_jax import nt_xent`. The
-package imports nothing at first, not even jax; it loads each name when that is used.
+The losses need nothing but jax: `from simclr_jax import nt_xent`. `pretrain` trains an
+encoder and `load` gives it back. The package imports nothing at first, not even jax; it
+loads each name when that is used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simclr_jax.launch.python import pretrain
     from simclr_jax.losses import (
         byol_regression,
         contrastive_accuracy,
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         nt_xent,
     )
     from simclr_jax.pretrained import Encoder, load
+    from simclr_jax.startup import set_cpu_flags
 
 __version__ = "0.1.0"
 
@@ -27,8 +30,16 @@ __all__ = [
     "info_nce",
     "load",
     "nt_xent",
+    "pretrain",
+    "set_cpu_flags",
 ]
-_PRETRAINED = ("Encoder", "load")  # the other names are losses
+# Where a name lives; the others are losses.
+_HOMES = {
+    "Encoder": "pretrained",
+    "load": "pretrained",
+    "pretrain": "launch.python",
+    "set_cpu_flags": "startup",
+}
 
 # Modules that need only `import simclr_jax`, as in `simclr_jax.losses.nt_xent`.
 _MODULES = (
@@ -44,7 +55,7 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "pretrained" if name in _PRETRAINED else "losses"
+        module = _HOMES.get(name, "losses")
         return getattr(importlib.import_module(f"simclr_jax.{module}"), name)
     if name in _MODULES:
         return importlib.import_module(f"simclr_jax.{name}")

@@ -4,6 +4,7 @@ Data sets raise a DataError; `experiment.preflight` turns it into a RequestError
 """
 
 import sys
+from pathlib import Path
 
 # The Python versions for which constraints/ pins packages.
 PINNED_PYTHONS = ("3.11", "3.12", "3.13")
@@ -72,8 +73,15 @@ def ending(error: Exception) -> tuple[int | None, str]:
     return None, ""
 
 
+def in_clone() -> bool:
+    """Whether the package lies in a clone of its repository, or was installed."""
+    return (Path(__file__).parents[1] / "pyproject.toml").is_file()
+
+
 def install(extra: str) -> str:
     """How to install a missing package; `extra` names its extra in pyproject.toml."""
+    if not in_clone():
+        return f"install simclr_jax with its extra: pip install 'WHEEL[{extra}]'"
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     pins = f"-c constraints/{python}.txt " if python in PINNED_PYTHONS else ""
     return f"in the clone: pip install {pins}'.[{extra}]'"

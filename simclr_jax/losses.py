@@ -8,6 +8,10 @@ raise a ValueError at trace time; the value of a traced temperature is not check
 Rows may have any finite length: one longer than 1e-6 counts by its direction alone, a
 shorter one is drawn towards zero (`l2_normalize`). An infinity or a NaN gives NaN; only
 `distillation` takes -inf, a class that is ruled out.
+
+On a CPU, call `simclr_jax.set_cpu_flags()` before jax uses a device: XLA then trains
+the network around a loss with the fusions that the command uses (README, "Speed on a
+CPU").
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Settings that must be made before jax is imported. Itself imports nothing slow.
 
+`launch/main.py` makes them in this order:
+
 startup.stop_at_once()  # on a signal while packages are imported
 startup.keep_stderr()
 startup.require_packages()
@@ -16,22 +18,37 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any, TextIO
 
-from simclr_jax.errors import RequestError, install
+from simclr_jax.errors import RequestError, in_clone, install
 
-# On the CPU, XLA's default code for the gradient of a convolution's kernel is slow.
-# These fusions replace it. XLA aborts on an unknown flag or value, so only the jaxlib
-# versions that were tested get the flag.
+# On the CPU, XLA's own code for the gradient of a convolution's kernel is slow. These
+# fusions replace it. jaxlib 0.11 has them by default, but there REDUCE and ELTWISE,
+# each alone, give NaN in the features of a bfloat16 ResNet in inference. DOT alone does
+# not, and float32 is right with all. XLA aborts on an unknown flag or value, so only
+# the jaxlib versions that were tested get the flag.
 _FUSION_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
-_FUSIONS = ("DOT", "REDUCE", "ELTWISE")
-_FUSION_JAXLIBS = ("0.10.2",)
+_FUSIONS = {"0.10.2": ("DOT", "REDUCE", "ELTWISE"), "0.11.2": ("DOT",)}
 # Makes glibc ask the kernel for huge pages for large blocks.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _HUGE_PAGES_SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
 _DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
 # XLA's autotuner prints this when it has timed a GPU operation less precisely.
 _NOISE = b"Delay kernel timed out"
+
+
+def program(argv: Sequence[str]) -> list[str]:
+    """How one calls the program that `argv[0]` is, in words of a shell.
+
+    `["simclr-jax"]`, `["python", "-m", "simclr_jax"]` or `["python", "launch.py"]`.
+    """
+    name = PurePath(argv[0]).name
+    if name == "__main__.py":
+        return ["python", "-m", "simclr_jax"]
+    # The script that pip makes of an entry point has no suffix.
+    return ["python", argv[0]] if name.endswith(".py") else [name]
 
 
 def has_cuda() -> bool:
@@ -60,14 +77,43 @@ def use_huge_pages() -> None:
 
 
 def set_cpu_flags() -> None:
-    """Adds the CPU fusion flag to XLA_FLAGS; before jax is imported."""
+    """Chooses XLA's fusions for this CPU; call it before jax uses a device.
+
+        import simclr_jax
+
+        simclr_jax.set_cpu_flags()
+        import jax
+
+    The command and `simclr_jax.pretrain` do so themselves; code that takes only the
+    losses, encoders or methods from this package should. It adds a flag to XLA_FLAGS,
+    unless that has the flag already or this version of jaxlib was not tested. XLA reads
+    its flags when jax first uses a device: if that has happened, it warns and changes
+    nothing. It does not import jax.
+    """
     import importlib.metadata  # slow: not before `stop_at_once`
 
     flags = os.environ.get("XLA_FLAGS", "")
-    tested = importlib.metadata.version("jaxlib") in _FUSION_JAXLIBS
-    if tested and _FUSION_FLAG not in flags:
-        values = ",".join(f"LIBRARY_FUSION_TYPE_{name}" for name in _FUSIONS)
-        os.environ["XLA_FLAGS"] = f"{flags} {_FUSION_FLAG}={values}".strip()
+    fusions = _FUSIONS.get(importlib.metadata.version("jaxlib"))
+    if fusions is None or _FUSION_FLAG in flags:
+        return
+    values = ",".join(f"LIBRARY_FUSION_TYPE_{name}" for name in fusions)
+    flag = f"{_FUSION_FLAG}={values}"
+    if not _jax_has_a_device():
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+    elif not has_cuda():
+        import warnings
+
+        warnings.warn(
+            "jax has used a device already, so its CPU settings stay; call "
+            "simclr_jax.set_cpu_flags() before that, or start Python with "
+            f"XLA_FLAGS={flag}",
+            stacklevel=2,
+        )
+
+
+def _jax_has_a_device() -> bool:
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return getattr(bridge, "backends_are_initialized", lambda: False)()
 
 
 def set_compilation_cache() -> None:
@@ -204,9 +250,7 @@ def set_deterministic(wanted: bool) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if not wanted or not has_cuda() or _DETERMINISTIC_FLAG in flags:
         return
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    initialized = getattr(bridge, "backends_are_initialized", lambda: False)
-    if initialized():
+    if _jax_has_a_device():
         raise RequestError(
             "config.deterministic: jax has used a device before this run; set "
             f"XLA_FLAGS={_DETERMINISTIC_FLAG} before Python starts"
@@ -214,16 +258,22 @@ def set_deterministic(wanted: bool) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_FLAG}".strip()
 
 
-def require_packages() -> None:
-    """Exits with a one-line error if a package that every run needs is missing."""
+def missing_package() -> str:
+    """What to do if a package that every run needs is missing; "" if none is."""
     needed = ("absl", "jax", "flax", "optax", "ml_collections", "orbax")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"error: {sys.executable} has no package {missing[0]}; use "
-            f".venv/bin/python, which make test creates, or {install('train')}",
-            file=sys.stderr,
-        )
+    if not missing:
+        return ""
+    cure = install("train")
+    if in_clone():
+        cure = f"use .venv/bin/python, which make test creates, or {cure}"
+    return f"{sys.executable} has no package {missing[0]}; {cure}"
+
+
+def require_packages() -> None:
+    """Exits with a one-line error if a package that every run needs is missing."""
+    if problem := missing_package():
+        print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -48,7 +48,7 @@ class Request(NamedTuple):
 
     config: Any
     workdir: str
-    recipe: str  # configs/NAME.py[:variant]
+    recipe: str  # NAME[:variant] or PATH.py[:variant]
     sweep: bool
     seeds: str
     index: int | None
@@ -159,7 +159,7 @@ def request(flags: Flags) -> Request:
       RequestError: the recipe, a field or a combination of flags is wrong.
     """
     if flags.recipe is None:
-        raise RequestError("--config: missing; for example --config=configs/demo.py")
+        raise RequestError("--config: missing; for example --config=demo")
     config = recipes.load(flags.recipe)
     if not flags.workdir:
         raise RequestError("--workdir: missing; for example --workdir=runs/demo")

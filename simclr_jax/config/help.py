@@ -6,10 +6,9 @@ field is its comment in `defaults.py`.
 
 import ast
 import io
-import os
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -19,13 +18,14 @@ from simclr_jax.config.stages import STAGES
 
 _WIDTH, _COLUMN = 88, 36
 _USAGE = """\
-usage: python launch.py --config=RECIPE --workdir=FOLDER [--config.FIELD=VALUE ...]
+usage: {program} --config=RECIPE --workdir=FOLDER [--config.FIELD=VALUE ...]
 
 Trains an image encoder without labels, then measures its features with kNN, a linear
 probe and fine-tuning on a few labels. The same command continues an interrupted run.
-Start with: python launch.py --config=configs/demo.py --workdir=runs/demo
+Start with: {program} --config=demo --workdir=runs/demo
 
-recipes (add a variant after a colon: configs/cifar10.py:moco; the first is the default)
+recipes (--config=NAME, or a file of your own; a variant comes after a colon, as in
+cifar10:moco; the first one listed is the default)
 {recipes}
 
 stages (--config.stages names those to run, in order)
@@ -54,19 +54,27 @@ diverged, 75 stopped by a signal, 134 another process of a distributed run died
 """
 
 
-def usage(folder: Path) -> str:
-    """How to start a run, with the recipes in `folder` and the stages."""
+def usage(program: Sequence[str]) -> str:
+    """How to start a run, with the shipped recipes and the stages.
+
+    Args:
+      program: see `startup.program`.
+    """
     lines = []
-    for recipe in recipes.shipped(folder):
-        lines.append(f"  {os.path.relpath(recipe.path)}: {recipe.about}")
+    for recipe in recipes.shipped():
+        lines.append(f"  {recipe.path.stem}: {recipe.about}")
         if recipe.variants:
             lines.append(f"      {', '.join(f':{name}' for name in recipe.variants)}")
     stages = [f"  {stage.name:<11} {stage.about}" for stage in STAGES.values()]
-    return _USAGE.format(recipes="\n".join(lines), stages="\n".join(stages))
+    return _USAGE.format(
+        program=" ".join(program),
+        recipes="\n".join(lines),
+        stages="\n".join(stages),
+    )
 
 
 def fields(recipe: str) -> str:
-    """Every field with its value in `PATH.py[:variant]`, its default and its meaning.
+    """Every field with its value in a recipe, its default and its meaning.
 
     Raises:
       RequestError: the recipe can't be loaded.

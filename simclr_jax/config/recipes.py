@@ -1,12 +1,14 @@
 """Recipes: files with a function `get_config()` or `get_config(variant)`."""
 
 import ast
+import difflib
 import importlib.util
 import inspect
 import os
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -26,14 +28,20 @@ class Recipe(NamedTuple):
 
 
 def load(recipe: str) -> Config:
-    """The config of `PATH.py[:variant]`, locked: no field can be added by accident.
+    """The config of a recipe, locked: no field can be added by accident.
+
+    Args:
+      recipe: `PATH.py[:variant]`, or the name of a shipped one: `cifar10[:variant]`.
 
     Raises:
       RequestError: there is no such file or variant, or its code fails.
     """
-    path, colon, variant = recipe.partition(":")
-    if not os.path.isfile(path):
-        raise RequestError(f"--config: no recipe {recipe!r}; --help lists the recipes")
+    path, colon, variant = find(recipe)
+    with shipped_as_configs():
+        return _load(path, colon, variant)
+
+
+def _load(path: str, colon: str, variant: str) -> Config:
     try:
         function = getattr(load_module(path), "get_config", None)
         if function is None:
@@ -60,6 +68,68 @@ def load(recipe: str) -> Config:
     return config.lock()
 
 
+def find(recipe: str) -> tuple[str, str, str]:
+    """The file of a recipe, the colon if there is one, and the variant.
+
+    A file of one's own comes before a shipped recipe of the same name.
+
+    Raises:
+      RequestError: there is neither.
+    """
+    path, colon, variant = recipe.partition(":")
+    if os.path.isfile(path):
+        return path, colon, variant
+    own = folder() / f"{path}.py"
+    if path.isidentifier() and own.is_file() and _described(own):
+        return str(own), colon, variant
+    names = [known.path.stem for known in shipped()]
+    close = difflib.get_close_matches(Path(path).stem, names, n=1, cutoff=0.75)
+    meant = f"; did you mean --config={close[0]}{colon}{variant}?" if close else ""
+    raise RequestError(
+        f"--config: no recipe {recipe!r}{meant}; --help lists the recipes"
+    )
+
+
+def folder() -> Path:
+    """Where the shipped recipes lie: in the package, or beside it in a clone."""
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"  # the wheel has the folder configs under this name
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+@contextmanager
+def shipped_as_configs() -> Iterator[None]:
+    """Lets a recipe say `from configs import common`, wherever it lies.
+
+    Inside, `configs` is the folder of the shipped recipes. If this process has loaded
+    another package of that name, as someone's notebook may, it is back afterwards.
+    """
+    own, loaded = str(folder()), sys.modules.get("configs")
+    if own in map(str, getattr(loaded, "__path__", ())):
+        yield
+        return
+    theirs = _take_out_configs()
+    spec = importlib.util.spec_from_file_location(
+        "configs", os.path.join(own, "__init__.py"), submodule_search_locations=[own]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["configs"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        yield
+    finally:
+        if theirs:
+            _take_out_configs()
+            sys.modules.update(theirs)
+
+
+def _take_out_configs() -> dict[str, ModuleType]:
+    """Forgets the package `configs` and what is in it; returns them."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "configs"]
+    return {name: sys.modules.pop(name) for name in names}
+
+
 def _line(error: Exception, path: str) -> str:
     """` line 7`: the last line of this file in the traceback."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -78,15 +148,19 @@ def load_module(path: str) -> ModuleType:
     return module
 
 
-def shipped(folder: Path) -> Iterator[Recipe]:
-    """The recipes in a folder, sorted by name. It reads the files, but runs none."""
-    for path in sorted(folder.glob("*.py")):
-        tree = ast.parse(path.read_text())
-        functions = [x for x in tree.body if isinstance(x, ast.FunctionDef)]
-        for function in functions:
-            if function.name == "get_config":
-                about = (ast.get_docstring(tree) or "").partition("\n")[0]
-                yield Recipe(path, about, _variants(tree, function))
+def shipped() -> Iterator[Recipe]:
+    """The shipped recipes, sorted by name. It reads the files, but runs none."""
+    yield from filter(None, map(_described, sorted(folder().glob("*.py"))))
+
+
+def _described(path: Path) -> Recipe | None:
+    """None for a file that defines no `get_config`: it is no recipe."""
+    tree = ast.parse(path.read_text())
+    for function in tree.body:
+        if isinstance(function, ast.FunctionDef) and function.name == "get_config":
+            about = (ast.get_docstring(tree) or "").partition("\n")[0]
+            return Recipe(path, about, _variants(tree, function))
+    return None
 
 
 def _variants(tree: ast.Module, function: ast.FunctionDef) -> tuple[str, ...]:

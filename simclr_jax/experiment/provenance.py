@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from simclr_jax import devices, processes
+from simclr_jax import devices, processes, startup
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -18,7 +18,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def collect() -> dict[str, Any]:
     """The provenance of this process, for results.json."""
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join([*startup.program(sys.argv), *sys.argv[1:]]),
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -43,12 +43,17 @@ class Sweep(NamedTuple):
 
 
 def load(recipe: str) -> Sweep:
-    """Returns the sweep of `configs/NAME.py[:variant]`.
+    """Returns the sweep of a recipe, `NAME` or `PATH.py`, `[:variant]`.
 
     Raises:
       RequestError: the recipe has no sweep, or its sweep is not of the form above.
     """
-    path, _, variant = recipe.partition(":")
+    path, _, variant = recipes.find(recipe)
+    with recipes.shipped_as_configs():
+        return _load(path, variant)
+
+
+def _load(path: str, variant: str) -> Sweep:
     function = getattr(recipes.load_module(path), "sweep", None)
     if function is None:
         raise RequestError(

@@ -57,7 +57,7 @@ def run(
         place = f"{index + 1}/{len(points)}: {point}"
         _say(f"{place}{_eta(begin, count, len(waiting))}")
         _wait_for(point)
-        command = [sys.executable, *argv, f"--index={index}"]
+        command = [*_interpreter(argv), *argv[1:], f"--index={index}"]
         code, last = launch(command, _log(point))
         check_stop()
         took = duration(time.monotonic() - started)
@@ -71,6 +71,13 @@ def run(
     print(f"report: {Path(workdir).expanduser() / 'report.html'}")
     if failed:
         raise FailedError(_failures(failed, len(points)))
+
+
+def _interpreter(argv: list[str]) -> list[str]:
+    """What starts this program once more. `argv[0]` is a script or our __main__.py."""
+    if Path(argv[0]).name == "__main__.py":  # as a script it would be on Python's path
+        return [sys.executable, "-m", "simclr_jax"]
+    return [sys.executable, argv[0]]
 
 
 def run_one(points: Sequence[Point], index: int) -> None:

@@ -199,6 +199,7 @@ def test_the_cpu_flag_leaves_the_users_flags_alone(monkeypatch):
     import importlib.metadata
 
     name = startup._FUSION_FLAG
+    monkeypatch.setattr(startup, "_jax_has_a_device", lambda: False)
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.10.2")
     for before, after in (
         ("", rf"{name}=LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE.*"),

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "simclr_jax"
 
 # From top to bottom; rooms of one line do not know each other.
 LAYERS = (
-    ("launch",),
+    ("__main__",),
+    ("launch",),  # launch.py, and the room behind it
     ("sweep",),
     ("stages",),
     ("report",),

@@ -20,14 +20,14 @@ def test_nothing_given_is_answered_by_how_to_start(capsys):
     assert launch.main(["launch.py"]) == 2
     out, error = capsys.readouterr()
     assert out == ""
-    assert error == help.usage(ROOT / "configs")
+    assert error == help.usage(["python", "launch.py"])
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help", "-help"])
 def test_help(capsys, flag):
     assert launch.main(["launch.py", flag]) == 0
     out, error = capsys.readouterr()
-    assert (out, error) == (help.usage(ROOT / "configs"), "")
+    assert (out, error) == (help.usage(["python", "launch.py"]), "")
 
 
 def test_version(capsys):
@@ -53,17 +53,17 @@ def test_the_front_door_needs_no_jax():
 
 
 def test_the_usage_has_every_recipe_and_every_stage():
-    text = help.usage(ROOT / "configs")
+    text = help.usage(["python", "launch.py"])
     names = {path.stem for path in (ROOT / "configs").glob("*.py")}
     names -= {"__init__", "common"}
-    assert set(re.findall(r"configs/(\w+)\.py: \S", text)) == names
+    assert set(re.findall(r"^  (\w+): \S", text, re.MULTILINE)) == names
     for stage in STAGES:
         assert re.search(rf"^  {stage} +\w", text, re.MULTILINE), stage
 
 
 def test_the_variants_shown_are_those_that_load():
     """The first is what the recipe's name alone gives."""
-    shown = {x.path.stem: x.variants for x in recipes.shipped(ROOT / "configs")}
+    shown = {x.path.stem: x.variants for x in recipes.shipped()}
     assert shown["cifar10"] == ("resnet50", "resnet18", "moco", "byol", "linear_head")
     assert shown["augmentations"] == ("cifar10", "cpu")
     assert shown["demo"] == ()
@@ -107,3 +107,18 @@ def test_a_comment_is_that_of_its_own_line_and_the_lines_above():
 def test_a_wrong_recipe_is_one_line(capsys):
     assert launch.main(["launch.py", "--help", "--config=nothing.py"]) == 2
     assert capsys.readouterr().err.startswith("error: --config: no recipe 'nothing.py'")
+
+
+@pytest.mark.parametrize(
+    "argv0, called",
+    [
+        ("launch.py", "python launch.py"),
+        ("/env/bin/simclr-jax", "simclr-jax"),
+        ("/env/site-packages/simclr_jax/__main__.py", "python -m simclr_jax"),
+    ],
+)
+def test_the_usage_says_what_was_called(capsys, argv0, called):
+    assert launch.main([argv0, "-h"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: {called} --config=RECIPE --workdir=FOLDER ")
+    assert f"\nStart with: {called} --config=demo " in text

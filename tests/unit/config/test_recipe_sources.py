@@ -207,7 +207,7 @@ CPU |= {"augmentations:cpu", "batch_epochs:cpu", "head_depth:cpu"}
 
 def test_recipes_for_a_gpu_are_in_bfloat16_and_no_others():
     """A CPU computes in bfloat16 no faster; folder.py is for any machine."""
-    shipped = list(recipes.shipped(CONFIGS))
+    shipped = list(recipes.shipped())
     names = [
         f"{recipe.path.stem}:{variant}".rstrip(":")
         for recipe in shipped

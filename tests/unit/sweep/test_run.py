@@ -196,6 +196,30 @@ def test_failures_are_told_together(tmp_path, points, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    "script, starts",
+    [
+        ("launch.py", [sys.executable, "launch.py"]),
+        ("/env/bin/simclr-jax", [sys.executable, "/env/bin/simclr-jax"]),
+        ("/env/simclr_jax/__main__.py", [sys.executable, "-m", "simclr_jax"]),
+    ],
+)
+def test_a_point_runs_as_the_sweep_was_started(
+    tmp_path, points, monkeypatch, script, starts
+):
+    """As a script, __main__.py would put the package's own folder on Python's path."""
+    commands = []
+
+    def pretend(command, log):
+        commands.append(command)
+        return 1, "enough"
+
+    monkeypatch.setattr(sweep, "launch", pretend)
+    with pytest.raises(FailedError):
+        sweep.run(toy(), points, tmp_path, [script, "--sweep"])
+    assert commands[1] == [*starts, "--sweep", "--index=1"]
+
+
 def test_many_failures_are_told_by_name_only(tmp_path, points, monkeypatch):
     monkeypatch.setattr(sweep, "launch", lambda command, log: (3, "not finite"))
     with pytest.raises(FailedError) as raised:
