@@ -77,6 +77,7 @@ class FolderDataset:
             fingerprints=prints,
             found=lines,
             layout=_LAYOUT.replace("PATH", path),
+            bits=checked.bits,
         )
 
     def reader(

@@ -29,6 +29,7 @@ class Info(NamedTuple):
     fingerprints: dict[str, Any] | None = None  # by split; see data.fingerprint
     found: tuple[str, ...] = ()  # lines that say what was found in a folder
     layout: str = ""  # where files must lie for a split that is missing
+    bits: int = 0  # of greyscale files with more than 8; see image_files.decode
 
 
 class Reader(Protocol):
