@@ -42,8 +42,11 @@ def _leave(code: int | None, line: str = "", error: Exception | None = None) -> 
 
 def run(argv: list[str]) -> int:
     """Does what the command line asks for, or raises an exception."""
+    from simclr_jax import commands
     from simclr_jax.config import command_line, help
 
+    if commands.asked(argv):
+        return commands.run(argv)
     recipes = Path(__file__).with_name("configs")
     if len(argv) < 2:
         print(help.usage(recipes), file=sys.stderr, end="")

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "simclr_jax"
 # From top to bottom; rooms of one line do not know each other.
 LAYERS = (
     ("launch",),
+    ("commands",),
     ("sweep",),
     ("stages",),
     ("report",),
