@@ -161,16 +161,3 @@ def one_line_errors(name: str) -> Iterator[None]:
         raise RequestError(f"{name}: {error}") from error
     finally:
         warnings.showwarning = show
-
-
-def progress(doing: str) -> Any:
-    """Says on stderr how many images are done."""
-
-    def say(done: int, total: int, rate: float) -> None:
-        print(
-            f"{doing}: {done:,} of {total:,} images ({rate:,.0f} images/s)",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return say

@@ -55,7 +55,7 @@ def run(flags: argparse.Namespace) -> None:
             lambda images: encoder.embed(images, flags.level, flags.batch_size),
             given.images,
             flags.batch_size,
-            arguments.progress("embedding"),
+            embeddings.Progress("embedding", len(given.files)),
         )
     columns = {
         "h": np.concatenate(pieces),

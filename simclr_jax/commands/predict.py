@@ -51,7 +51,7 @@ def run(flags: argparse.Namespace) -> None:
             lambda images: encoder.predict(images, flags.batch_size),
             given.images,
             flags.batch_size,
-            arguments.progress("predicting"),
+            embeddings.Progress("predicting", len(given.files)),
         )
     names, probabilities = map(np.concatenate, zip(*pieces, strict=True))
     table = _table(

@@ -81,7 +81,7 @@ def get_config() -> Any:
     config: Any = ConfigDict()
     config.seed = 0  # for weights, augmentation, data order, choice of labelled images
     # The stages to run, in this order; choose from:
-    # pretrain knn probe finetune supervised distill report export.
+    # pretrain knn probe finetune supervised distill report embed export.
     config.stages = _STAGES
     # Another workdir, whose encoder knn, probe and finetune use; "": this one. In a
     # sweep, {row} and any {FIELD} stand for the point's own: OLD/{row}/seed_{seed}.
@@ -118,8 +118,7 @@ def get_config() -> Any:
     config.augment = views()
     # Changes for the second view; an unset field is as in the first view.
     config.augment.second = second_view()
-    # The data set.
-    config.data = _data()
+    config.data = _data()  # The data set.
     # A linear classifier on frozen features, which are computed once.
     config.probe = _probe()
     # Fine-tuning of the whole network, compared with the same trained from scratch.
@@ -131,6 +130,7 @@ def get_config() -> Any:
     config.distill = _distill()
     # A vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
     config.knn = _knn()
+    config.embed = _embed()  # The features of images, in a file.
     # Checkpoints, from which an interrupted run continues.
     config.checkpoint = _checkpoint()
     # Published figures, printed next to the run's own.
@@ -320,6 +320,17 @@ def _knn() -> Any:
     fields: Any = ConfigDict()
     fields.k = 200  # number of neighbours
     fields.temperature = 0.1  # T: a neighbour at cosine c has the weight exp(c / T)
+    return fields
+
+
+def _embed() -> Any:
+    """What stage embed writes."""
+    fields: Any = ConfigDict()
+    # A folder, an image file or an .npz with `images`, in place of the data set's
+    # training and test split; "": these.
+    fields.images = ""
+    fields.level = "h"  # h | head_1 | ... | z
+    fields.format = "npz"  # npz | parquet
     return fields
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from simclr_jax import encoders, heads, methods
 from simclr_jax.config.stages import STAGES, teachers
+from simclr_jax.export import embeddings
 from simclr_jax.methods import byol, moco
 from simclr_jax.training import optimizers as optim
 
@@ -216,6 +217,8 @@ RULES: dict[str, Rule] = {
     **_under("distill.augment", _VIEW),
     "knn.k": integer(1),
     "knn.temperature": _positive,
+    "embed.level": _level,
+    "embed.format": one_of(embeddings.FORMATS),
     "checkpoint.every_steps": integer(1),
     "checkpoint.keep": integer(1),
     "published.rows": _published,

@@ -38,6 +38,7 @@ _FREE = (
     "checkpoint.",
     "tensorboard",
     "published.",
+    "embed.",
     "data.data_dir",
     "data.download",
     "data.path",

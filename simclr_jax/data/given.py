@@ -13,6 +13,8 @@ import numpy as np
 
 from simclr_jax.data import damage, summary
 from simclr_jax.data.arrays import ArrayDataset
+from simclr_jax.data.folder import FolderReader
+from simclr_jax.data.reader import Info, Reader
 from simclr_jax.data.scan import scan
 from simclr_jax.errors import DataError, one_line
 
@@ -58,6 +60,22 @@ def read(path: str | os.PathLike, skip_damaged: int = 0) -> Given:
     if place.suffix.lower() == ".npz":
         return _archive(str(place))
     return Given([str(place)], [place.name], np.full(1, -1, np.int32))
+
+
+def names(reader: Reader, split: str, info: Info) -> list[str]:
+    """A name for each image of a split: of its file below the folder, or TFDS's
+    `file_name`, or the position in the split.
+
+    Args:
+      reader: of the split.
+      split: its name, for the positions.
+      info: of the data set.
+    """
+    if isinstance(reader, FolderReader):
+        return list(reader.files)
+    if info.file_names:
+        return reader.file_names()
+    return [f"{split}[{row}]" for row in range(reader.num_examples)]
 
 
 def _folder(path: str, skip_damaged: int) -> Given:

@@ -14,7 +14,7 @@ import numpy as np
 from simclr_jax import checkpoint, data, devices, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having, trained
-from simclr_jax.data import label_file
+from simclr_jax.data import given, label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import limited, stored_shape
 from simclr_jax.data.splits import examples
@@ -27,6 +27,7 @@ from simclr_jax.experiment.workdir import (
     teacher_folder,
     teacher_workdir,
 )
+from simclr_jax.export import embeddings
 
 # Argument of `simclr_jax.data` -> its field, where that is not config.data.ARGUMENT.
 _FIELDS = {
@@ -85,18 +86,33 @@ def check(config: Config, workdir) -> data.Info:
         meta = checkpoint.read_meta(directory)
         if meta is None:
             raise RequestError(no_checkpoint(directory))
-        check_network(meta, config, directory)
+        if set(first) & having(needs="encoder", loads=False):
+            check_network(meta, config, directory)
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
+    _check_outputs(config)
+    _check_devices(config)
+    return info
+
+
+def _check_outputs(config: Config) -> None:
+    """Raises RequestError unless stages `embed` and `export` can do what is asked."""
+    if "embed" in config.stages:
+        if package := embeddings.missing(config.embed.format):
+            raise RequestError(
+                f"config.embed.format: {config.embed.format} needs the package "
+                f"{package}; {install('export')}, or set it to npz"
+            )
+        if config.embed.images:
+            with naming_fields(path="embed.images"):
+                given.read(config.embed.images, config.data.skip_damaged)
     if "export" in config.stages and importlib.util.find_spec("safetensors") is None:
         without = ",".join(stage for stage in config.stages if stage != "export")
         raise RequestError(
             "config.stages: export needs the package safetensors; "
             f"{install('demo')}, or leave it out: --config.stages={without}"
         )
-    _check_devices(config)
-    return info
 
 
 def _check_devices(config: Config) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterable
@@ -25,11 +26,35 @@ def missing(form: str) -> str:
     return "" if there else "pyarrow"
 
 
+class Progress:
+    """Says on stderr how many images are done, every other second and at the end.
+
+    Args:
+      doing: what is done to them.
+      total: how many there are.
+    """
+
+    def __init__(self, doing: str, total: int):
+        self._doing, self._total, self._done = doing, total, 0
+        self._began = self._spoken = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Counts images that are done."""
+        self._done, now = self._done + count, time.monotonic()
+        ended = self._done == self._total and self._spoken > self._began
+        if ended or now - self._spoken > _SILENCE:
+            self._spoken = now
+            rate = self._done / (now - self._began)
+            print(
+                f"{self._doing}: {self._done:,} of {self._total:,} images "
+                f"({rate:,.0f} images/s)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
 def in_pieces(
-    compute: Callable[[Any], Any],
-    images: Any,
-    batch_size: int,
-    say: Callable[[int, int, float], None],
+    compute: Callable[[Any], Any], images: Any, batch_size: int, progress: Progress
 ) -> list[Any]:
     """`compute` of some batches of images at a time.
 
@@ -37,8 +62,7 @@ def in_pieces(
       compute: of an array or list of images.
       images: N of them.
       batch_size: of the network; only the last piece has a smaller batch.
-      say: is called with how many are done, N, and images per second, every other
-        second and at the end.
+      progress: is told of each piece.
 
     Returns:
       What `compute` returned for each piece.
@@ -48,17 +72,14 @@ def in_pieces(
     """
     total, size = len(images), _PIECE * batch_size
     found, start = [], 0
-    began = spoken = time.monotonic()
     while start < total:
         # What is left of the images joins the last whole piece: a piece with less than
         # a batch would compile another program.
         stop = total if total - start < size + batch_size else start + size
         check_stop()
         found.append(compute(images[start:stop]))
-        start, now = stop, time.monotonic()
-        if now - spoken > _SILENCE or (start == total and spoken > began):
-            say(start, total, start / (now - began))
-            spoken = now
+        progress.add(stop - start)
+        start = stop
     return found
 
 
@@ -100,8 +121,12 @@ def read_about(path: str | os.PathLike) -> Any:
         from pyarrow import parquet
 
         return json.loads(parquet.read_schema(path).metadata[b"about"])
-    with np.load(path) as archive:
-        return json.loads(str(archive["about"]))
+    try:
+        # Opened here, because np.load does not close a file that proves truncated.
+        with open(path, "rb") as file, np.load(file) as archive:
+            return json.loads(str(archive["about"]))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
 
 
 def format_of(path: str | os.PathLike) -> str:
