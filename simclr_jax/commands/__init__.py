@@ -11,6 +11,7 @@ import sys
 COMMANDS = {
     "embed": "write the features of images",
     "predict": "name the classes of images, by a network trained on labels",
+    "export": "write the encoder for PyTorch, ONNX Runtime or jax",
 }
 
 

@@ -112,8 +112,7 @@ def get_config() -> Any:
     config.projector = _projector()
     # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
     config.predictor = _predictor()
-    # The optimizer of pretraining.
-    config.optimizer = optimizer()
+    config.optimizer = optimizer()  # The optimizer of pretraining.
     # The augmentation of pretraining.
     config.augment = views()
     # Changes for the second view; an unset field is as in the first view.
@@ -131,6 +130,7 @@ def get_config() -> Any:
     # A vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
     config.knn = _knn()
     config.embed = _embed()  # The features of images, in a file.
+    config.export = _export()  # The encoder, in files for others.
     # Checkpoints, from which an interrupted run continues.
     config.checkpoint = _checkpoint()
     # Published figures, printed next to the run's own.
@@ -331,6 +331,19 @@ def _embed() -> Any:
     fields.images = ""
     fields.level = "h"  # h | head_1 | ... | z
     fields.format = "npz"  # npz | parquet
+    return fields
+
+
+def _export() -> Any:
+    """What stage export writes."""
+    fields: Any = ConfigDict()
+    # Any of safetensors (encoder.safetensors, for simclr_jax.load), torch
+    # (torchvision.safetensors, torchvision's names), onnx (encoder.onnx) and jax
+    # (encoder.jax, for jax.export).
+    fields.formats = ("safetensors",)
+    # onnx and jax take uint8 images as the run stored them; False: floats in [0, 1] of
+    # the size that the network sees.
+    fields.preprocessing = True
     return fields
 
 

@@ -50,6 +50,7 @@ several processes (one run on many machines; docs/cluster.md)
 commands (RUN: a workdir or its encoder.safetensors; COMMAND --help shows the flags)
   embed RUN IMAGES     write the features of images
   predict RUN IMAGES   name the classes of images, by a network trained on labels
+  export RUN FILE      write the encoder for PyTorch, ONNX Runtime or jax
 
 --version prints the version
 

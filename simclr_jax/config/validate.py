@@ -39,6 +39,7 @@ _FREE = (
     "tensorboard",
     "published.",
     "embed.",
+    "export.",
     "data.data_dir",
     "data.download",
     "data.path",

@@ -5,7 +5,6 @@ ones that `data.skip_damaged` lets it skip.
 """
 
 import contextlib
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 
@@ -27,7 +26,7 @@ from simclr_jax.experiment.workdir import (
     teacher_folder,
     teacher_workdir,
 )
-from simclr_jax.export import embeddings
+from simclr_jax.export import embeddings, formats
 
 # Argument of `simclr_jax.data` -> its field, where that is not config.data.ARGUMENT.
 _FIELDS = {
@@ -107,12 +106,25 @@ def _check_outputs(config: Config) -> None:
         if config.embed.images:
             with naming_fields(path="embed.images"):
                 given.read(config.embed.images, config.data.skip_damaged)
-    if "export" in config.stages and importlib.util.find_spec("safetensors") is None:
-        without = ",".join(stage for stage in config.stages if stage != "export")
-        raise RequestError(
-            "config.stages: export needs the package safetensors; "
-            f"{install('demo')}, or leave it out: --config.stages={without}"
-        )
+    for form in config.export.formats if "export" in config.stages else ():
+        package = formats.missing(form)
+        if package == "safetensors":
+            without = ",".join(stage for stage in config.stages if stage != "export")
+            raise RequestError(
+                "config.stages: export needs the package safetensors; "
+                f"{install('demo')}, or leave it out: --config.stages={without}"
+            )
+        if package:
+            raise RequestError(
+                f"config.export.formats: {form} needs the package {package}; "
+                f"{install('export')}, or leave {form} out"
+            )
+        own = "pretrain" in config.stages  # else the network is another recipe's
+        if own and config.encoder.sk and not formats.FORMATS[form].sk:
+            raise RequestError(
+                f"config.export.formats: {form} can't hold a network with selective "
+                "kernels (config.encoder.sk)"
+            )
 
 
 def _check_devices(config: Config) -> None:

@@ -15,7 +15,7 @@ from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table
-from simclr_jax.stages import embed, pretrain
+from simclr_jax.stages import embed, export, pretrain
 
 
 def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
@@ -56,7 +56,8 @@ def run(config: Config, path: str) -> None:
         if "embed" in config.stages:
             print(f"embeddings: {embed.file(experiment)}")
         if "export" in config.stages:
-            print(f"encoder: {workdir.path / 'encoder.safetensors'}")
+            for file in export.paths(experiment):
+                print(f"encoder: {file}")
         if "report" in config.stages:
             print(f"report: {workdir.path / 'report.html'}")
     finally:

@@ -102,6 +102,9 @@ def test_every_room_has_its_place():
         ("orbax", "checkpoint"),
         ("matplotlib", "report"),
         ("safetensors", "export"),
+        ("jax2onnx", "export"),
+        ("onnxruntime", "export"),
+        ("pyarrow", "export"),
     ],
 )
 def test_heavy_packages_have_one_home(package, home):
