@@ -9,6 +9,7 @@ also that of a run in bfloat16. Its metadata describe the network, as in
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -98,11 +99,12 @@ def _check(content: bytes, made: Program) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what jax2onnx says of plugins for other versions of jax."""
+    """Without what jax2onnx prints of layers and logs of other versions of jax."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        nowhere = contextlib.redirect_stdout(io.StringIO())
+        with nowhere, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

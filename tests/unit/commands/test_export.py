@@ -66,6 +66,24 @@ def test_a_program_of_a_classifier(run, tmp_path, capsys):
     np.testing.assert_allclose(h, encoder.embed(IMAGES), rtol=1e-4)
 
 
+@pytest.mark.skipif(
+    bool(formats.missing("onnx")), reason=f"{formats.missing('onnx')} is not installed"
+)
+def test_an_onnx_model(run, tmp_path, capsys):
+    """jax2onnx prints and logs much; nobody who exports has to read it."""
+    import onnxruntime
+
+    file = tmp_path / "encoder.onnx"
+    words = ("export", run.workdir.path, file, "--format=onnx", "--level=z")
+    code, out, error = main(capsys, *words)
+    assert (code, out) == (0, f"encoder: {file}\n")
+    assert error == "network: stage pretrain, step 20\n"
+    session = onnxruntime.InferenceSession(file)
+    (found,) = session.run(["z"], {"images": IMAGES})
+    wanted = simclr_jax.load(run.workdir.path).embed(IMAGES, "z")
+    np.testing.assert_allclose(found / wanted.std(), wanted / wanted.std(), atol=1e-4)
+
+
 def test_wrong_requests_are_one_line(run, tmp_path, capsys, monkeypatch):
     workdir = run.workdir.path
 
