@@ -197,9 +197,12 @@ class Encoder:
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} is less than 1")
         batch_size = min(batch_size, len(given))
-        stored = self.config["preprocessing"]["stored"]
+        made = self.config["preprocessing"]
         form = Form(
-            self.config["channels"], self.config["size"], stored and tuple(stored)
+            self.config["channels"],
+            self.config["size"],
+            made["stored"] and tuple(made["stored"]),
+            made.get("bits", 0),
         )
         rows: list[Any] = [None] * len(given)
         waiting: list[tuple[np.ndarray, jax.Array]] = []

@@ -81,7 +81,7 @@ def get_config() -> Any:
     config: Any = _beginning()
     config.seed = 0  # for weights, augmentation, data order, choice of labelled images
     # The stages to run, in this order; choose from:
-    # pretrain knn probe finetune supervised distill report export.
+    # pretrain knn probe finetune supervised distill report embed export.
     config.stages = _STAGES
     config.batch_size = 256  # images per pretraining step; each gives two views
     config.microbatch = 0  # images encoded at a time; 0: the whole batch
@@ -109,14 +109,12 @@ def get_config() -> Any:
     config.projector = _projector()
     # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
     config.predictor = _predictor()
-    # The optimizer of pretraining.
-    config.optimizer = optimizer()
+    config.optimizer = optimizer()  # The optimizer of pretraining.
     # The augmentation of pretraining.
     config.augment = views()
     # Changes for the second view; an unset field is as in the first view.
     config.augment.second = second_view()
-    # The data set.
-    config.data = _data()
+    config.data = _data()  # The data set.
     # A linear classifier on frozen features, which are computed once.
     config.probe = _probe()
     # Fine-tuning of the whole network, compared with the same trained from scratch.
@@ -128,6 +126,8 @@ def get_config() -> Any:
     config.distill = _distill()
     # A vote of the nearest training images (Wu et al. 2018, arXiv 1805.01978).
     config.knn = _knn()
+    config.embed = _embed()  # The features of images, in a file.
+    config.export = _export()  # The encoder, in files for others.
     # Checkpoints, from which an interrupted run continues.
     config.checkpoint = _checkpoint()
     # Published figures, printed next to the run's own.
@@ -339,6 +339,30 @@ def _knn() -> Any:
     fields: Any = ConfigDict()
     fields.k = 200  # number of neighbours
     fields.temperature = 0.1  # T: a neighbour at cosine c has the weight exp(c / T)
+    return fields
+
+
+def _embed() -> Any:
+    """What stage embed writes."""
+    fields: Any = ConfigDict()
+    # A folder, an image file or an .npz with `images`, in place of the data set's
+    # training and test split; "": these.
+    fields.images = ""
+    fields.level = "h"  # h | head_1 | ... | z
+    fields.format = "npz"  # npz | parquet
+    return fields
+
+
+def _export() -> Any:
+    """What stage export writes."""
+    fields: Any = ConfigDict()
+    # Any of safetensors (encoder.safetensors, for simclr_jax.load), torch
+    # (torchvision.safetensors, torchvision's names), onnx (encoder.onnx) and jax
+    # (encoder.jax, for jax.export).
+    fields.formats = ("safetensors",)
+    # onnx and jax take uint8 images as the run stored them; False: floats in [0, 1] of
+    # the size that the network sees.
+    fields.preprocessing = True
     return fields
 
 

@@ -47,6 +47,11 @@ several processes (one run on many machines; docs/cluster.md)
                    by hand: process 0's address, how many, and which one this is
   --heartbeat=100  seconds without a sign after which a process counts as dead
 
+commands (RUN: a workdir or its encoder.safetensors; COMMAND --help shows the flags)
+  embed RUN IMAGES     write the features of images
+  predict RUN IMAGES   name the classes of images, by a network trained on labels
+  export RUN FILE      write the encoder for PyTorch, ONNX Runtime or jax
+
 --version prints the version
 
 exit codes: 0 done, 1 the machine failed, 2 the request is wrong, 3 the training

@@ -12,6 +12,7 @@ import numpy as np
 
 from simclr_jax import encoders, heads, methods
 from simclr_jax.config.stages import STAGES, teachers
+from simclr_jax.export import embeddings, formats
 from simclr_jax.methods import byol, moco
 from simclr_jax.training import optimizers as optim
 
@@ -84,6 +85,13 @@ def _stages(value: tuple) -> str | None:
     unknown = [stage for stage in value if stage not in STAGES]
     if unknown or not value or len(set(value)) != len(value):
         return f"a tuple of different stages from: {', '.join(STAGES)}"
+    return None
+
+
+def _formats(value: tuple) -> str | None:
+    known = formats.FORMATS
+    if not value or len(set(value)) != len(value) or not set(value) <= set(known):
+        return f"a tuple of different formats from: {', '.join(known)}"
     return None
 
 
@@ -226,6 +234,10 @@ RULES: dict[str, Rule] = {
     **_under("distill.augment", _VIEW),
     "knn.k": integer(1),
     "knn.temperature": _positive,
+    "embed.level": _level,
+    "embed.format": one_of(embeddings.FORMATS),
+    "export.formats": _formats,
+    "export.preprocessing": _flag,
     "checkpoint.every_steps": integer(1),
     "checkpoint.keep": integer(1),
     "published.rows": _published,

@@ -22,6 +22,8 @@ class Stage(NamedTuple):
         "finetune" of the recipe picks, or "" for none.
       teaches: the variant of it that can teach a student; "" if none can.
       records: whether it leaves an entry in results.json. If not, it runs every time.
+      loads: whether it takes the network as the checkpoint describes it, so that the
+        recipe may have another one.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Stage(NamedTuple):
     labels: Literal["", "all", "probe", "finetune"] = ""
     teaches: str = ""
     records: bool = True
+    loads: bool = False
 
     @property
     def follows(self) -> str:
@@ -79,10 +82,18 @@ _RECORDS = (
     ),
     Stage("report", "write report.html", 7, records=False),
     Stage(
+        "embed",
+        "write the features of all images into embeddings.npz",
+        needs="encoder",
+        records=False,
+        loads=True,
+    ),
+    Stage(
         "export",
         "write encoder.safetensors, which simclr_jax.load reads",
         needs="encoder",
         records=False,
+        loads=True,
     ),
 )
 STAGES = {stage.name: stage for stage in _RECORDS}

@@ -38,6 +38,8 @@ _FREE = (
     "checkpoint.",
     "tensorboard",
     "published.",
+    "embed.",
+    "export.",
     "data.data_dir",
     "data.download",
     "data.path",

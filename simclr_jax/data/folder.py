@@ -90,6 +90,7 @@ class FolderDataset:
             present={
                 key: len(set(split.classes) - {None}) for key, split in splits.items()
             },
+            bits=checked.bits,
         )
 
     def reader(
@@ -115,7 +116,10 @@ class FolderDataset:
 
 
 class FolderReader:
-    """The images of a split, as squares of `size`; see reader.Reader."""
+    """The images of a split, as squares of `size`; see reader.Reader.
+
+    `files` are their names below the folder.
+    """
 
     def __init__(
         self,
@@ -127,14 +131,14 @@ class FolderReader:
         bits: int,  # of greyscale images with more than 8; see image_files.decode
     ):
         number = {name: i for i, name in enumerate(class_names)} | {None: -1}
-        self._path, self._files, self._bits = path, split.files, bits
+        self._path, self.files, self._bits = path, split.files, bits
         self.num_examples, self.class_names = len(split.files), class_names
         self.image_shape = (size, size, 3)
         self.labels = np.array([number[x] for x in split.classes], np.int32)
 
     def file_names(self) -> list[str]:
         """Without their folders, as published lists have them."""
-        return [file.rpartition("/")[2] for file in self._files]
+        return [file.rpartition("/")[2] for file in self.files]
 
     def read(
         self,
@@ -167,7 +171,7 @@ class FolderReader:
             yield {"image": image, "label": self.labels[index], "index": index}
 
     def _image(self, position: int) -> np.ndarray:
-        file = os.path.join(self._path, self._files[position])
+        file = os.path.join(self._path, self.files[position])
         try:
             return decode(file, self.image_shape[0], bits=self._bits)
         # Pillow's decoders raise errors of many types for damaged bytes.

@@ -26,11 +26,13 @@ class Form(NamedTuple):
       channels: 1 or 3.
       size: the side at which it sees them.
       stored: their (height, width) before that; None: not known, then `size`.
+      bits: of greyscale files with more than 8; see `image_files.decode`.
     """
 
     channels: int
     size: int
     stored: tuple[int, int] | None
+    bits: int = 0
 
     @property
     def side(self) -> int:
@@ -108,7 +110,7 @@ def batches(
 def _array(image: Any, form: Form) -> np.ndarray:
     """uint8 [h, w, C] of a shape that fits, of a file or an array."""
     if isinstance(image, str | os.PathLike):
-        return _decoded(os.fspath(image), form.side)
+        return _decoded(os.fspath(image), form.side, form.bits)
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
@@ -120,11 +122,11 @@ def _array(image: Any, form: Form) -> np.ndarray:
     return array if form.fits(array.shape[:2]) else _square(array, form.side)
 
 
-def _decoded(file: str, side: int) -> np.ndarray:
+def _decoded(file: str, side: int, bits: int) -> np.ndarray:
     if os.path.isdir(file):
         raise ValueError(f"{file} is a folder; give the files in it")
     try:
-        return decode(file, side)
+        return decode(file, side, bits=bits)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {file}") from None
     except ImportError:

@@ -30,6 +30,7 @@ class Info(NamedTuple):
     found: tuple[str, ...] = ()  # lines that say what was found in a folder
     layout: str = ""  # where files must lie for a split that is missing
     present: dict[str, int] | None = None  # by split: classes that have an image
+    bits: int = 0  # of greyscale files with more than 8; see image_files.decode
 
 
 class Reader(Protocol):

@@ -17,7 +17,8 @@ def describe(config: Config, info: data.Info) -> dict[str, Any]:
       `channels`: 1 or 3.
       `size`: the side in pixels of the images that the network sees.
       `preprocessing`: `view` "center" means pixels / 255, then `augment.center` of
-        `size`; `stored` is the [H, W] of the images before that.
+        `size`; `stored` is the [H, W] of the images before that; `bits` hold the values
+        of greyscale files with more than 8 bits, 0 if there were none.
       `data`, `class_names`: the data set and its classes, in the order of the labels.
       `method`: the pretraining method.
       `simclr_jax`: the version that wrote it.
@@ -29,7 +30,11 @@ def describe(config: Config, info: data.Info) -> dict[str, Any]:
         "precision": config.precision,
         "channels": channels,
         "size": config.augment.size,
-        "preprocessing": {"view": "center", "stored": [height, width]},
+        "preprocessing": {
+            "view": "center",
+            "stored": [height, width],
+            "bits": info.bits,
+        },
         "data": config.data.name,
         "class_names": list(info.class_names),
         "method": config.method.name,

@@ -5,7 +5,6 @@ ones that `data.skip_damaged` lets it skip.
 """
 
 import contextlib
-import importlib.util
 import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from simclr_jax import checkpoint, data, devices, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import STAGES, having, trained
-from simclr_jax.data import label_file
+from simclr_jax.data import given, label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import limited, stored_shape
 from simclr_jax.data.splits import examples
@@ -29,6 +28,7 @@ from simclr_jax.experiment.workdir import (
     teacher_folder,
     teacher_workdir,
 )
+from simclr_jax.export import embeddings, formats
 
 # Argument of `simclr_jax.data` -> its field, where that is not config.data.ARGUMENT.
 _FIELDS = {
@@ -97,16 +97,12 @@ def check(config: Config, workdir, given: Collection[str] | None = None) -> data
         meta = checkpoint.read_meta(directory)
         if meta is None:
             raise RequestError(no_checkpoint(directory))
-        check_network(meta, config, directory)
+        if set(first) & having(needs="encoder", loads=False):
+            check_network(meta, config, directory)
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
-    if "export" in config.stages and importlib.util.find_spec("safetensors") is None:
-        without = ",".join(stage for stage in config.stages if stage != "export")
-        raise RequestError(
-            "config.stages: export needs the package safetensors; "
-            f"{install('demo')}, or leave it out: --config.stages={without}"
-        )
+    _check_outputs(config)
     _check_devices(config)
     return info._replace(found=(*info.found, *changed))
 
@@ -118,6 +114,38 @@ def _check_start(config: Config, info: data.Info) -> None:
             "config.probe.target: weights of config.init_from have no target network; "
             "name the run in config.pretrained, or set it False"
         )
+
+
+def _check_outputs(config: Config) -> None:
+    """Raises RequestError unless stages `embed` and `export` can do what is asked."""
+    if "embed" in config.stages:
+        if package := embeddings.missing(config.embed.format):
+            raise RequestError(
+                f"config.embed.format: {config.embed.format} needs the package "
+                f"{package}; {install('export')}, or set it to npz"
+            )
+        if config.embed.images:
+            with naming_fields(path="embed.images"):
+                given.read(config.embed.images, config.data.skip_damaged)
+    for form in config.export.formats if "export" in config.stages else ():
+        package = formats.missing(form)
+        if package == "safetensors":
+            without = ",".join(stage for stage in config.stages if stage != "export")
+            raise RequestError(
+                "config.stages: export needs the package safetensors; "
+                f"{install('demo')}, or leave it out: --config.stages={without}"
+            )
+        if package:
+            raise RequestError(
+                f"config.export.formats: {form} needs the package {package}; "
+                f"{install('export')}, or leave {form} out"
+            )
+        own = "pretrain" in config.stages  # else the network is another recipe's
+        if own and config.encoder.sk and not formats.FORMATS[form].sk:
+            raise RequestError(
+                f"config.export.formats: {form} can't hold a network with selective "
+                "kernels (config.encoder.sk)"
+            )
 
 
 def _check_devices(config: Config) -> None:

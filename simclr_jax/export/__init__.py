@@ -1,5 +1,5 @@
-"""An encoder in the formats of others: `export.safetensors`, `export.torch`."""
+"""An encoder in the formats of others: `export.torch`, `export.onnx`, ..."""
 
-from simclr_jax.export import safetensors, torch
+from simclr_jax.export import onnx, safetensors, stablehlo, torch
 
-__all__ = ["safetensors", "torch"]
+__all__ = ["onnx", "safetensors", "stablehlo", "torch"]

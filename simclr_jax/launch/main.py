@@ -10,18 +10,12 @@ failed, 2 the request is wrong, 3 the training diverged, 75 stopped by a signal,
 another process of a distributed run died.
 """
 
-import importlib
 import sys
 from collections.abc import Collection
 from typing import Any
 
 import simclr_jax
 from simclr_jax import errors, startup
-
-# Commands beside training, as `simclr-jax NAME ...`: the name, and the module with a
-# function `command(argv) -> exit code`. `argv[0]` is the name. It is imported when it
-# is called, and its errors end the process as those of a training do.
-COMMANDS: dict[str, str] = {}
 
 
 def start() -> int:
@@ -66,11 +60,11 @@ def _leave(code: int | None, line: str = "", error: Exception | None = None) -> 
 
 def run(argv: list[str]) -> int:
     """Does what the command line asks for, or raises an exception."""
-    if len(argv) > 1 and argv[1] in COMMANDS:
-        module = importlib.import_module(COMMANDS[argv[1]])
-        return module.command(argv[1:])
+    from simclr_jax import commands
     from simclr_jax.config import command_line, help
 
+    if commands.asked(argv):
+        return commands.run(argv)
     program = startup.program(argv)
     if len(argv) < 2:
         print(help.usage(program), file=sys.stderr, end="")

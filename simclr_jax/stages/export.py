@@ -1,29 +1,57 @@
-"""Stage `export`: writes the pretrained encoder into one file. It adds no result."""
+"""Stage `export`: writes the pretrained encoder into files. It adds no result."""
 
+import json
 from pathlib import Path
+from typing import Any
 
-from simclr_jax import checkpoint, processes
-from simclr_jax.experiment import saved
+from simclr_jax import checkpoint, pretrained, processes
+from simclr_jax.errors import RequestError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
-from simclr_jax.export import safetensors
+from simclr_jax.export import files, formats, safetensors
 
-FILE = "encoder.safetensors"
+FILE = formats.FORMATS["safetensors"].file
+_WRITTEN = Path("stages", "export", "written.json")
 
 
 def export(experiment: Experiment) -> None:
-    """Writes encoder.safetensors, unless it has the newest pretraining step already."""
+    """Writes encoder.safetensors and the files of `config.export.formats`, unless they
+    have the newest pretraining step already."""
     _write(experiment)
+
+
+def paths(experiment: Experiment) -> list[Path]:
+    """The files that the stage writes."""
+    names = experiment.config.export.formats
+    return [experiment.workdir.path / formats.FORMATS[name].file for name in names]
 
 
 @processes.first_only
 def _write(experiment: Experiment) -> None:
-    folder = pretraining_folder(experiment.config, experiment.workdir.path)
-    path = experiment.workdir.path / FILE
-    newest = checkpoint.steps(folder)[-1:]
-    if newest == [_step(path)]:
-        return
-    safetensors.save(path, *saved.read(folder.parent))
+    fields, workdir = experiment.config.export, experiment.workdir.path
+    folder = pretraining_folder(experiment.config, workdir)
+    newest = checkpoint.steps(folder)[-1]
+    written = _written(workdir)
+    encoder = None
+    for form, path in zip(fields.formats, paths(experiment), strict=True):
+        made: dict[str, Any] = {"step": newest}
+        if formats.FORMATS[form].program:
+            made["preprocessing"] = fields.preprocessing
+        if form == "safetensors":
+            there = {"step": _step(path)}
+        else:
+            there = written.get(form) if path.exists() else None
+        if there == made:
+            continue
+        encoder = encoder or pretrained.load(folder.parent)
+        try:
+            formats.save(path, encoder, form, preprocessing=fields.preprocessing)
+        except ValueError as error:
+            raise RequestError(f"config.export.formats: {form}: {error}") from error
+        if form != "safetensors":  # which says itself of which step it is
+            written[form] = made
+            (workdir / _WRITTEN).parent.mkdir(parents=True, exist_ok=True)
+            files.write(workdir / _WRITTEN, json.dumps(written).encode())
 
 
 def _step(path: Path) -> int | None:
@@ -32,3 +60,11 @@ def _step(path: Path) -> int | None:
         return safetensors.read_about(path)["step"]
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _written(workdir: Path) -> dict[str, Any]:
+    """What the other files hold."""
+    try:
+        return dict(json.loads((workdir / _WRITTEN).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -16,7 +16,7 @@ from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir, pretraining_folder
 from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table
-from simclr_jax.stages import pretrain
+from simclr_jax.stages import embed, export, pretrain
 
 
 def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
@@ -62,8 +62,11 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
         if not ran:
             print(f"{path}: everything is done already")
         print(table.table(workdir.results(), config))
+        if "embed" in config.stages:
+            print(f"embeddings: {embed.file(experiment)}")
         if "export" in config.stages:
-            print(f"encoder: {workdir.path / 'encoder.safetensors'}")
+            for file in export.paths(experiment):
+                print(f"encoder: {file}")
         if "report" in config.stages:
             print(f"report: {workdir.path / 'report.html'}")
     finally:

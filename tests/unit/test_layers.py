@@ -16,6 +16,7 @@ PACKAGE = ROOT / "simclr_jax"
 LAYERS = (
     ("__main__",),
     ("launch",),  # launch.py, and the room behind it
+    ("commands",),
     ("sweep",),
     ("stages",),
     ("report",),
@@ -102,6 +103,9 @@ def test_every_room_has_its_place():
         ("orbax", "checkpoint"),
         ("matplotlib", "report"),
         ("safetensors", "export"),
+        ("jax2onnx", "export"),
+        ("onnxruntime", "export"),
+        ("pyarrow", "export"),
     ],
 )
 def test_heavy_packages_have_one_home(package, home):

@@ -14,7 +14,7 @@ from tiny import ROOT, squares, write_npz
 from tiny_runs import block
 
 import simclr_jax
-from simclr_jax import augment, checkpoint
+from simclr_jax import augment, checkpoint, data
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import open_dataset
 from simclr_jax.experiment.workdir import Workdir
@@ -119,7 +119,8 @@ def test_the_config_says_what_the_encoder_takes(run, encoder):
     about = encoder.config
     assert about["encoder"] == dict(run.config.encoder)
     assert (about["channels"], about["size"]) == (3, 16)
-    assert about["preprocessing"] == {"view": "center", "stored": [16, 16]}
+    made = {"view": "center", "stored": [16, 16], "bits": 0}
+    assert about["preprocessing"] == made
     assert about["class_names"] == list(open_dataset(run.config).info.class_names)
     assert (about["stage"], about["step"], about["method"]) == (
         "pretrain",
@@ -198,6 +199,36 @@ def test_an_older_workdir_loads(encoder, old):
     (old / "config.json").unlink()
     with pytest.raises(ValueError, match=r"older version.*config\.json"):
         simclr_jax.load(old)
+
+
+def test_deep_greys_are_scaled_as_in_training(tmp_path):
+    """White is 4,095 for all files of the folder; the darkest alone takes 8 bits."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for k, factor in enumerate((1, 4, 16)):
+        Image.fromarray(ramp * np.uint16(factor)).save(photos / f"{k}.png")
+    config = tiny_recipe.get_config()
+    config.data.name, config.data.path = "folder", str(photos)
+    config.data.stored_size, config.data.test_split = 16, "train"
+    workdir = Workdir(tmp_path / "run", config).open()
+    run = Experiment(config, workdir, open_dataset(config).info)
+    params, model_state = shaken(run.random_init, 0)
+    items = {"params": params, "model_state": model_state}
+    checkpoint.save(workdir.checkpoints("pretrain"), 1, items, run.meta(0))
+    workdir.close()
+    encoder = simclr_jax.load(run.workdir.path)
+    encoder.save(tmp_path / "encoder.safetensors")
+    assert encoder.config["preprocessing"]["bits"] == 12
+    dark = encoder.embed([photos / "0.png"])
+    grey = np.round(ramp * 255 / 4095).astype(np.uint8)[..., None].repeat(3, -1)
+    np.testing.assert_allclose(dark, encoder.embed(grey[None]), rtol=1e-5)
+    files = [photos / f"{k}.png" for k in range(3)]
+    wanted, _ = run.features(params, model_state, run.images.train, ("h",))
+    names = data.file_names("folder", "train", path=str(photos), stored_size=16)
+    order = [int(name.removesuffix(".png")) for name in names]
+    for loaded in (encoder, simclr_jax.load(tmp_path / "encoder.safetensors")):
+        np.testing.assert_allclose(loaded.embed(files)[order], wanted["h"], 1e-5)
 
 
 def test_stage_export_writes_the_same_encoder_once(run, encoder, monkeypatch):

@@ -36,10 +36,12 @@ def test_streams_keep_their_numbers():
 
 
 def test_stages_are_found_by_what_they_need():
-    assert having(needs="encoder") == {"knn", "probe", "finetune", "export"}
+    encoders = {"knn", "probe", "finetune", "embed", "export"}
+    assert having(needs="encoder") == encoders
     assert having(labels="finetune") == {"finetune", "distill"}
     assert having(makes="encoder") == {"pretrain"}
-    assert having(records=False) == {"report", "export"}
+    assert having(records=False) == {"report", "embed", "export"}
+    assert having(loads=True) == {"embed", "export"}
 
 
 @pytest.mark.parametrize(

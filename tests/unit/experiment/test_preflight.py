@@ -1,5 +1,7 @@
 """What is wrong with the data is told before a run, and names the field."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import tiny_recipe
@@ -291,9 +293,24 @@ def test_parts_of_a_split_have_their_own_sizes(tmp_path):
 def test_a_missing_safetensors_is_said_before_anything_runs(tmp_path, monkeypatch):
     config = recipe(tmp_path)
     preflight.check(config, tmp_path / "run")
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert said(config, tmp_path).startswith(
         "config.stages: export needs the package safetensors; in the clone: pip install"
     )
     config.stages = ("pretrain",)
     preflight.check(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("form, possible", [("torch", False), ("jax", True)])
+def test_a_format_that_cannot_hold_the_network_is_refused(tmp_path, form, possible):
+    """Before hours of pretraining, and not after them."""
+    config = recipe(tmp_path)
+    config.encoder.sk = True
+    config.export.formats = ("safetensors", form)
+    if possible:
+        preflight.check(config, tmp_path / "run")
+    else:
+        assert said(config, tmp_path) == (
+            "config.export.formats: torch can't hold a network with selective kernels "
+            "(config.encoder.sk)"
+        )

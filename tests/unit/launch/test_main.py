@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import launch
+from simclr_jax import commands
 from simclr_jax.errors import RequestError
-from simclr_jax.launch import main
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,17 +19,16 @@ def test_a_command_beside_training(monkeypatch, capsys):
     """Its words reach it as they are, and its errors end as those of a training."""
     toy = ModuleType("toy")
 
-    def command(argv):
-        if len(argv) < 2:
+    def run(words):
+        if not words:
             raise RequestError("toy: which?")
-        print(argv)
-        return 75
+        print(words)
 
-    toy.command = command
-    monkeypatch.setitem(sys.modules, "toy", toy)
-    monkeypatch.setitem(main.COMMANDS, "toy", "toy")
-    assert launch.main(["launch.py", "toy", "run", "--x"]) == 75
-    assert capsys.readouterr().out == "['toy', 'run', '--x']\n"
+    toy.run, toy.parser = run, lambda: SimpleNamespace(parse_args=list)
+    monkeypatch.setitem(sys.modules, "simclr_jax.commands.toy", toy)
+    monkeypatch.setitem(commands.COMMANDS, "toy", "play")
+    assert launch.main(["launch.py", "toy", "run", "--x"]) == 0
+    assert capsys.readouterr().out == "['run', '--x']\n"
     assert launch.main(["launch.py", "toy"]) == 2
     assert capsys.readouterr().err == "error: toy: which?\n"
 
