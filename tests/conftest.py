@@ -52,6 +52,7 @@ _FIRST = (
     "test_recipes",
     "test_whole_run",
     "test_cluster_page",
+    "test_encoder_page",
     "test_distill",
     "test_sweep",
     "test_variations",
