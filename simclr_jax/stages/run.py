@@ -14,7 +14,7 @@ from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.processes import check_stop_together
-from simclr_jax.report import table
+from simclr_jax.report import table, verdict
 from simclr_jax.stages import pretrain
 
 
@@ -52,13 +52,25 @@ def run(config: Config, path: str) -> None:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")
-        print(table.table(workdir.results(), config))
-        if "export" in config.stages:
-            print(f"encoder: {workdir.path / 'encoder.safetensors'}")
-        if "report" in config.stages:
-            print(f"report: {workdir.path / 'report.html'}")
+        _say_results(workdir, config)
     finally:
         workdir.close()
+
+
+def _say_results(workdir: Workdir, config: Config) -> None:
+    """The table, what it means, and what to do next."""
+    results = workdir.results()
+    print(table.table(results, config))
+    if sentence := verdict.verdict(results, config):
+        print(sentence)
+    if "export" in config.stages:
+        print(f"encoder: {workdir.path / 'encoder.safetensors'}")
+    if "report" in config.stages:
+        print(f"report: {workdir.path / 'report.html'}")
+    if "pretrain" in results:
+        # As it can be pasted; the path is this shell's.
+        load = f"simclr_jax.load({str(workdir.path)!r})"
+        print(f"in Python: import simclr_jax; {load}.embed(['photo.jpg'])")
 
 
 def _check_images(experiment: Experiment, waiting: set[str], info: data.Info) -> None:
