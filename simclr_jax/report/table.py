@@ -66,13 +66,13 @@ Rows = Iterator[tuple[str, str]]
 
 
 def _finetune(result: dict[str, Any], config: Config) -> Rows:
-    share = _percent_of_labels(result["label_fraction"])
+    share = share_of_labels(result["label_fraction"])
     yield f"fine-tuned on {share}", "pretrained"
     yield "  the same from scratch", "random_init"
 
 
 def _probe(result: dict[str, Any], config: Config) -> Rows:
-    share = _percent_of_labels(result["label_fraction"])
+    share = share_of_labels(result["label_fraction"])
     scored = result.get("features", "h")
     on = "" if scored == "h" else f" on {scored}"
     kind = _kind(config.probe)
@@ -105,7 +105,7 @@ def _supervised(result: dict[str, Any], config: Config) -> Rows:
 
 
 def _distill(result: dict[str, Any], config: Config) -> Rows:
-    share = _percent_of_labels(result["label_fraction"])
+    share = share_of_labels(result["label_fraction"])
     yield "distilled student", "student"
     yield "  its teacher", "teacher"
     yield f"  the student on {share} alone", "random_init"
@@ -129,7 +129,8 @@ def _of_step(results: dict[str, Any], stage: str, config: Config) -> str:
     return "" if newest in (None, step) else f" (step {step})"
 
 
-def _percent_of_labels(fraction: float) -> str:
+def share_of_labels(fraction: float) -> str:
+    """ "10 % of the labels" or "all labels"."""
     return f"{100 * fraction:.3g} % of the labels" if fraction < 1 else "all labels"
 
 

@@ -15,7 +15,7 @@ from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir, pretraining_folder
 from simclr_jax.processes import check_stop_together
-from simclr_jax.report import table
+from simclr_jax.report import table, verdict
 from simclr_jax.stages import embed, export, pretrain
 
 
@@ -61,14 +61,7 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")
-        print(table.table(workdir.results(), config))
-        if "embed" in config.stages:
-            print(f"embeddings: {embed.file(experiment)}")
-        if "export" in config.stages:
-            for file in export.paths(experiment):
-                print(f"encoder: {file}")
-        if "report" in config.stages:
-            print(f"report: {workdir.path / 'report.html'}")
+        _say_results(experiment)
     finally:
         workdir.close()
 
@@ -80,6 +73,26 @@ def _begin(experiment: Experiment, start: initial.Start) -> None:
         folder = pretraining_folder(experiment.config, experiment.workdir.path)
         fresh = devices.put(experiment.random_init, devices.whole())
         initial.keep(folder, start, fresh, experiment.meta(0))
+
+
+def _say_results(experiment: Experiment) -> None:
+    """The table, what it means, and what to do next."""
+    workdir, config = experiment.workdir, experiment.config
+    results = workdir.results()
+    print(table.table(results, config))
+    if sentence := verdict.verdict(results, config):
+        print(sentence)
+    if "embed" in config.stages:
+        print(f"embeddings: {embed.file(experiment)}")
+    if "export" in config.stages:
+        for file in export.paths(experiment):
+            print(f"encoder: {file}")
+    if "report" in config.stages:
+        print(f"report: {workdir.path / 'report.html'}")
+    if "pretrain" in results:
+        # As it can be pasted; the path is this shell's.
+        load = f"simclr_jax.load({str(workdir.path)!r})"
+        print(f"in Python: import simclr_jax; {load}.embed(['photo.jpg'])")
 
 
 def _check_images(

@@ -120,11 +120,17 @@ def test_the_table_shows_the_results_in_percent(whole):
         "supervised, all labels": found["supervised"],
     }
     for label, result in shown.items():
-        (line,) = [x for x in whole.stdout.splitlines() if label in x]
+        rows = map(str.strip, whole.stdout.splitlines())
+        (line,) = [x for x in rows if x.startswith(label)]
         figures = [float(x) for x in re.findall(r"\d+\.\d", line)]
         assert figures == [
             pytest.approx(100 * result[k], abs=0.051) for k in ("top1", "top3")
         ]
+    # What it means, and what to do next.
+    compared = r"^Pretraining .* the random encoder with a linear probe on all labels: "
+    assert re.search(compared, whole.stdout, re.M)
+    load = f"simclr_jax.load({str(whole.workdir)!r}).embed(['photo.jpg'])"
+    assert f"in Python: import simclr_jax; {load}\n" in whole.stdout
     assert "Traceback" not in whole.stderr
     assert "images/s" in whole.stderr
 

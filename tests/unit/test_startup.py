@@ -260,6 +260,7 @@ print(jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jaxlib", sorted(startup._FUSIONS))
 def test_bfloat16_features_are_those_of_float32_up_to_rounding(jaxlib):
     """bfloat16 keeps 8 bits: each number is off by 2^-9 at most, 0.2 %. With its own

@@ -1,0 +1,59 @@
+"""What pretraining gained, in words: over what, how much, and whether it is clear."""
+
+import pytest
+
+from configs import common
+from simclr_jax.report.verdict import verdict
+
+
+def result(pretrained, random_init, images=None, fraction=0.1):
+    entry = {
+        "pretrained": {"top1": pretrained},
+        "random_init": {"top1": random_init},
+        "label_fraction": fraction,
+    }
+    if images:
+        entry["data"] = {"test": {"images": images}, "train": {"images": 7}}
+    return entry
+
+
+def test_a_gain_and_a_loss_are_in_points():
+    results = {
+        "probe": result(0.919, 0.506, fraction=1.0),
+        "finetune": result(0.6, 0.7004),
+        "knn": {"top1": 0.5},
+    }
+    assert verdict(results, common.get_config()).splitlines() == [
+        "Pretraining gained 41.3 points over the random encoder with a linear probe on "
+        "all labels: 91.9 % against 50.6 %.",
+        "Pretraining lost 10.0 points against training from scratch with fine-tuning "
+        "on 10 % of the labels: 60.0 % against 70.0 %.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "pretrained, images, clear",
+    [
+        # Two standard errors: at 54 and at 55 % of 1,000 images 0.0446, at 80 % of 10
+        # images 2 x sqrt((0.16 + 0.25) / 10) = 0.40.
+        (0.54, 1000, False),
+        (0.55, 1000, True),
+        (0.8, 10, False),
+        (0.51, None, True),  # an older result does not say of how many
+    ],
+)
+def test_a_difference_within_two_standard_errors_is_called_none(
+    pretrained, images, clear
+):
+    text = verdict({"probe": result(pretrained, 0.5, images)}, common.get_config())
+    assert ("gained" in text) == clear
+    if not clear:
+        assert text.startswith("Pretraining made no clear difference to the random ")
+        assert text.endswith(f" % against 50.0 % of {images:,} test images.")
+
+
+def test_nothing_is_said_where_nothing_is_compared():
+    config = common.get_config()
+    assert verdict({"knn": {"top1": 0.5}, "pretrain": {}}, config) == ""
+    config.data.test_split = config.data.train_split
+    assert verdict({"probe": result(0.9, 0.5)}, config) == ""
