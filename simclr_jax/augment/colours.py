@@ -42,6 +42,7 @@ def color_jitter(
     Args:
       key: PRNG key of this call.
       images: [B, H, W, C] with 3 channels, or 1, which saturation and hue leave alone.
+        Without saturation and hue C may be any number.
       brightness, contrast, saturation: strengths >= 0.
       hue: strength in [0, 0.5].
       probability: that an image is jittered at all.
@@ -63,7 +64,8 @@ def color_jitter(
         )
     if probability == 0 or not any(strengths):
         return images
-    require_colours(images.shape[-1])
+    if saturation or hue:
+        require_colours(images.shape[-1])
     draws = uniform(key, 9, len(images))
     jittered = _jitter(draws[:8], images, *strengths)
     return where_chosen(draws[8] < probability, jittered, images)

@@ -23,7 +23,7 @@ class Form(NamedTuple):
     """The images that a network takes.
 
     Attributes:
-      channels: 1 or 3.
+      channels: of the images; 3 are RGB, 1 is grey.
       size: the side at which it sees them.
       stored: their (height, width) before that; None: not known, then `size`.
       bits: of greyscale files with more than 8; see `image_files.decode`.
@@ -141,20 +141,21 @@ def _square(array: np.ndarray, side: int) -> np.ndarray:
     """The central square, resized to `side`."""
     from PIL import Image  # only for images of another shape
 
-    if array.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"an image has {array.shape[-1]} channels; 1 or 3 are possible"
+    height, width, channels = array.shape
+    short = min(height, width)
+    left, top = (width - short) / 2, (height - short) / 2
+
+    def resized(plane: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(np.ascontiguousarray(plane)).resize(
+            (side, side),
+            Image.Resampling.BILINEAR,
+            box=(left, top, left + short, top + short),
         )
-    grey = array.shape[-1] == 1
-    image = Image.fromarray(array[..., 0] if grey else array)
-    short = min(image.size)
-    left, top = ((length - short) / 2 for length in image.size)
-    resized = image.resize(
-        (side, side),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + short, top + short),
-    )
-    return np.asarray(resized).reshape(side, side, array.shape[-1])
+        return np.asarray(image)
+
+    if channels == 3:
+        return resized(array)
+    return np.stack([resized(array[..., c]) for c in range(channels)], axis=-1)
 
 
 class _Channels:

@@ -14,7 +14,7 @@ def describe(config: Config, info: data.Info) -> dict[str, Any]:
     Returns:
       `encoder`, `projector`: the fields of `ResNet` and `Projector`.
       `precision`: the encoder's dtype.
-      `channels`: 1 or 3.
+      `channels`: of the images; 3 are RGB, 1 is grey.
       `size`: the side in pixels of the images that the network sees.
       `preprocessing`: `view` "center" means pixels / 255, then `augment.center` of
         `size`; `stored` is the [H, W] of the images before that; `bits` hold the values

@@ -1,10 +1,11 @@
-"""Fits what the command line leaves open to a small data set.
+"""Fits what the command line leaves open to the data set.
 
 A recipe's batch sizes suit its own data set. On fewer images a size that nobody has
 asked for is halved until a batch is there; one that somebody has asked for is refused
 (`preflight`). Where there is no test split, a part of the training split is one. The
 workdir's config.json keeps the recipe as it was asked for, and results.json says what
-ran. Sweeps change nothing: they hold such fields fixed.
+ran. Sweeps change nothing: they hold such fields fixed. Only the operations that need
+RGB are off wherever the images have other channels.
 """
 
 import math
@@ -18,6 +19,7 @@ from simclr_jax.config.fields import Config, flatten
 from simclr_jax.config.stages import trained
 from simclr_jax.config.validate import validate
 
+_NEED_RGB = ("saturation", "hue", "grayscale")
 _FEWEST = {"batch_size": 2}  # a contrastive loss needs a negative
 
 
@@ -75,6 +77,33 @@ def fit_splits(config: Config, info: data.Info, given: Collection[str]) -> list[
         f"no split 'test': training on {fields.train_split}, testing on "
         f"{fields.test_split}, a tenth drawn once for all"
     ]
+
+
+def fit_colours(config: Config, info: data.Info) -> list[str]:
+    """Turns off what needs RGB, if the images have another number of channels.
+
+    Grey images need nothing: they have no colours that could change.
+
+    Args:
+      config: is changed.
+
+    Returns:
+      A line, if anything was on.
+    """
+    channels = info.image_shape[-1]
+    if channels in (1, 3):
+        return []
+    changed = []
+    for stage in ("", "finetune.", "supervised.", "distill."):
+        for section in ("augment.", "augment.second."):
+            for name in _NEED_RGB:
+                field = f"{stage}{section}{name}"
+                if dict(flatten(config)).get(field):
+                    _set(config, field, 0.0)
+                    changed.append(name)
+    names = ", ".join(name for name in _NEED_RGB if name in changed)
+    what = f"images of {channels} channels: {names} off, because RGB alone has colours"
+    return [what] if changed else []
 
 
 def fit_batches(

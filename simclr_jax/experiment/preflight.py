@@ -244,11 +244,6 @@ def _check_data(config: Config, info: data.Info) -> dict[str, int]:
         with naming_fields(split=f"data.{name}"):
             sizes[name] = examples(info, split)
     stored_shape(info, fields.stored_size)
-    if info.image_shape[-1] not in (1, 3):
-        raise RequestError(
-            f"config.data.name: the images of {fields.name} have "
-            f"{info.image_shape[-1]} channels; 1 or 3 are supported"
-        )
     if not info.num_classes:
         _reject_labelled_stages(config)
     images = sizes["pretrain_split"]

@@ -155,20 +155,32 @@ def _differ(features: np.ndarray) -> bool:
 
 
 def images(source: data.Source, positions: np.ndarray) -> np.ndarray:
-    """A split's images at `positions` [N], in that order: uint8 [N, H, W, C]."""
-    return _in_order(source.images, positions)
+    """A split's images at `positions` [N], in that order, as a picture shows them.
+
+    Returns:
+      uint8 [N, H, W, C]; see `visible`.
+    """
+    return visible(_in_order(source.images, positions))
+
+
+def visible(images: np.ndarray) -> np.ndarray:
+    """Images [..., C] as a picture can show them: the first three channels as RGB, or
+    the first alone as grey where there are only two."""
+    channels = images.shape[-1]
+    return images if channels == 1 else images[..., : 3 if channels > 2 else 1]
 
 
 def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images as they are stored and as pretraining sees them.
 
     Returns:
-      For each image (uint8 [H, W, C], its pairs of views uint8 [P, 2, s, s, C]).
+      For each image (uint8 [H, W, C], its pairs of views uint8 [P, 2, s, s, C]); see
+      `visible`.
     """
     rng = np.random.default_rng((experiment.config.seed, stream("report")))
     source, size = experiment.images.unlabelled, experiment.config.augment.size
     chosen = rng.permutation(source.num_examples)[:_ORIGINALS]
-    originals = images(source, chosen)
+    originals = _in_order(source.images, chosen)
     repeated = np.repeat(originals, _PAIRS, axis=0)
 
     @jax.jit
@@ -176,5 +188,6 @@ def views(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
         pair = augment.two_views(key, batch, views=experiment.views, size=size)
         return jnp.round(255 * jnp.stack(pair, axis=1)).astype(jnp.uint8)
 
-    pairs = np.asarray(draw(experiment.key("report"), repeated))
+    pairs = visible(np.asarray(draw(experiment.key("report"), repeated)))
+    originals = visible(originals)
     return list(zip(originals, np.split(pairs, len(originals)), strict=True))

@@ -43,7 +43,7 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
     startup.set_deterministic(config.deterministic)
     asked, config = config, copy.deepcopy(config)
     info = preflight.check(config, path, given)
-    for line in info.found:
+    for line in (*info.found, *fitting.fit_colours(config, info)):
         print(line, file=sys.stderr, flush=True)
     devices.use(config.devices)
     workdir = Workdir(path, asked)

@@ -7,10 +7,11 @@ from PIL import Image
 from tiny import ROOT, write_npz
 
 from simclr_jax.config import command_line
+from simclr_jax.config.fields import flatten
 from simclr_jax.data.reader import Info
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import preflight
-from simclr_jax.experiment.fitting import fit_batches, fit_splits
+from simclr_jax.experiment.fitting import fit_batches, fit_colours, fit_splits
 from simclr_jax.experiment.images import Images
 from simclr_jax.stages import run as stages
 
@@ -180,6 +181,28 @@ def test_a_limit_that_takes_one_class_is_said(
         "classes; are they sorted by class? Then shuffle them\n"
     )
     assert (said in capsys.readouterr().err) == warns
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+def test_what_needs_rgb_is_off_for_other_channels(channels):
+    config = recipe(**{"augment.second.hue": 0.05, "augment.second.blur": 0.1})
+    before = dict(flatten(config))
+    info = INFO._replace(image_shape=(4, 4, channels))
+    said = fit_colours(config, info)
+    changed = {k for k, v in flatten(config) if v != before[k]}
+    if channels in (1, 3):
+        assert (said, changed) == ([], set())
+        return
+    assert said == [
+        f"images of {channels} channels: saturation, hue, grayscale off, because RGB "
+        "alone has colours"
+    ]
+    # Stages with labels crop and flip, so that nothing else is drawn there.
+    names = ("saturation", "hue", "grayscale")
+    assert {f"augment.{name}" for name in names} | {"augment.second.hue"} <= changed
+    assert {field.rpartition(".")[2] for field in changed} == set(names)
+    assert all(dict(flatten(config))[field] == 0 for field in changed)
+    assert fit_colours(config, info) == []
 
 
 def parsed(*flags):
