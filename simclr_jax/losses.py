@@ -10,8 +10,8 @@ shorter one is drawn towards zero (`l2_normalize`). An infinity or a NaN gives N
 `distillation` takes -inf, a class that is ruled out.
 
 On a CPU, call `simclr_jax.set_cpu_flags()` before jax uses a device: XLA then trains
-the network around a loss with the fusions that the command uses (README, "Speed on a
-CPU").
+the network around a loss with the fusions that the command uses
+(docs/performance.md, "Speed on a CPU").
 """
 
 from collections.abc import Callable
