@@ -28,7 +28,7 @@ from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Projector
 from simclr_jax.networks import Network
 from simclr_jax.processes import StopVote
-from simclr_jax.training import Plan
+from simclr_jax.training import Plan, terminal
 
 # Features on the device, in kNN and probe during pretraining.
 _DEVICE_BYTES = 2_000_000_000
@@ -252,6 +252,9 @@ class Experiment:
         All devices share them: a batch is `eval_batch_size` rounded up to a multiple.
         """
         signal = StopVote()
-        for batch in source.ordered(devices.round_up(self.config.eval_batch_size)):
+        size = devices.round_up(self.config.eval_batch_size)
+        batches, count = source.ordered(size), -(-source.num_examples // size)
+        doing = f"features of {source.num_examples:,} images"
+        for batch in terminal.counted(doing, batches, count):
             signal.check()
             yield batch

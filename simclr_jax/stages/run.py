@@ -15,7 +15,8 @@ from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table, verdict
-from simclr_jax.stages import pretrain
+from simclr_jax.stages import outline, pretrain
+from simclr_jax.training import terminal
 
 
 def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
@@ -48,6 +49,7 @@ def run(config: Config, path: str) -> None:
         _check_images(experiment, waiting, info)
     workdir.open()
     _say_what_changed(experiment)
+    outline.show(experiment, waiting, pretraining_images(config, info))
     try:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
@@ -102,7 +104,8 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
     config, workdir = experiment.config, experiment.workdir
     if result_holds(experiment, stage):
         return False
-    result = function(stage)(experiment)
+    with terminal.working(stage):
+        result = function(stage)(experiment)
     if result is None:
         return False
     seen = {
