@@ -28,7 +28,7 @@ from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.heads import Projector
 from simclr_jax.networks import Network
 from simclr_jax.processes import StopVote
-from simclr_jax.training import Plan
+from simclr_jax.training import Plan, terminal
 
 # Features on the device, in kNN and probe during pretraining.
 _DEVICE_BYTES = 2_000_000_000
@@ -261,7 +261,9 @@ class Experiment:
         fewer, rounded up to a multiple.
         """
         signal = StopVote()
-        batch_size = min(self.config.eval_batch_size, source.num_examples)
-        for batch in source.ordered(devices.round_up(batch_size)):
+        size = devices.round_up(min(self.config.eval_batch_size, source.num_examples))
+        batches, count = source.ordered(size), -(-source.num_examples // size)
+        doing = f"features of {source.num_examples:,} images"
+        for batch in terminal.counted(doing, batches, count):
             signal.check()
             yield batch

@@ -16,7 +16,8 @@ from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir, pretraining_folder
 from simclr_jax.processes import check_stop_together
 from simclr_jax.report import table, verdict
-from simclr_jax.stages import embed, export, pretrain
+from simclr_jax.stages import embed, export, outline, pretrain
+from simclr_jax.training import terminal
 
 
 def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
@@ -57,6 +58,7 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
     if start is not None:
         _begin(experiment, start)
     _say_what_changed(experiment)
+    outline.show(experiment, waiting, pretraining_images(config, info))
     try:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
@@ -151,7 +153,8 @@ def _run_stage(experiment: Experiment, stage: str) -> bool:
     config, workdir = experiment.config, experiment.workdir
     if result_holds(experiment, stage):
         return False
-    result = function(stage)(experiment)
+    with terminal.working(stage):
+        result = function(stage)(experiment)
     if result is None:
         return False
     seen = {

@@ -5,6 +5,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from simclr_jax.training.terminal import CLEAR, draw, duration, is_terminal
+
+__all__ = ["Progress", "duration"]
+
 # A terminal redraws its line; elsewhere (a file, CI) one is printed every 10 s.
 _PRINT_SECONDS = 10.0
 
@@ -43,7 +47,10 @@ class Progress:
         self._mark_step, self._mark_busy = start, 0.0
         self._first_step, self._first_busy = start, 0.0
         self._printed = -_PRINT_SECONDS
-        self._terminal = sys.stderr.isatty()
+        self._terminal = is_terminal()
+        if self._terminal and start and not silent:
+            said = f"{CLEAR}{name}: continuing from step {start}"
+            print(said, file=sys.stderr, flush=True)
         self._show(f"{name}: compiling ...")
 
     def seconds(self) -> float:
@@ -89,7 +96,7 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Prints a warning on a line of its own, which stays."""
-        start = "\r\033[K" if self._terminal else ""
+        start = CLEAR if self._terminal else ""
         print(f"{start}warning: {self._name} {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -106,8 +113,7 @@ class Progress:
             return
         self._printed = now
         line = (
-            f"{self._name}  step {step}/{self._end}"
-            f"  epoch {step / self._steps_per_epoch:.1f}"
+            f"step {step}/{self._end}  epoch {step / self._steps_per_epoch:.1f}"
             f"/{self._end / self._steps_per_epoch:.0f}  loss {loss:.4f}"
         )
         if speed:
@@ -117,19 +123,15 @@ class Progress:
             line += f"  ETA {duration(per_step * (self._end - step))}"
         elif step == self._end:
             line += f"  in {duration(self.seconds())}"
-        self._show(line)
+        if self._terminal and not self._silent:
+            draw(self._name, line, step / self._end)
+        else:
+            self._show(f"{self._name}  {line}")
 
     def _show(self, line: str) -> None:
         if self._silent:
             return
         if self._terminal:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+            draw(line, "")
         else:
             print(line, file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """`75` -> "1:15", `3675` -> "1:01:15"."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
