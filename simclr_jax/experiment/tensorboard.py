@@ -1,46 +1,68 @@
-"""Writes TensorBoard events next to metrics.jsonl, if `config.tensorboard` is set."""
+"""Writes TensorBoard events next to metrics.jsonl, if `config.tensorboard` is set.
 
+TensorBoard's own package writes them: without TensorFlow, which would take seconds to
+import and would want the GPU.
+"""
+
+import os
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from simclr_jax.errors import DataError, RequestError, install, one_line
+from simclr_jax.errors import RequestError, install, one_line
 
 
 class Writer:
-    """clu's writer, imported only here because it loads TensorFlow.
+    """One file of events for each name, in folders of these names.
 
     It creates nothing, not even its folder, before the first scalars.
 
     Raises:
-      RequestError: TensorFlow or clu can't be imported.
+      RequestError: the package tensorboard can't be imported.
     """
 
     def __init__(self, path: Path):
-        from simclr_jax import data
-
         try:
-            data.tensorflow()  # hides the GPU from TensorFlow before clu imports it
-            from clu import metric_writers
-        except (DataError, ImportError) as error:
-            # The DataError is about a data set; its cause names the failed import.
+            # Modules that do not load TensorFlow, unlike those that open files by it.
+            event: Any = import_module("tensorboard.compat.proto.event_pb2")
+            summary: Any = import_module("tensorboard.compat.proto.summary_pb2")
+            record: Any = import_module("tensorboard.summary.writer.record_writer")
+        except ImportError as error:
             raise RequestError(
-                "config.tensorboard: TensorFlow or clu can't be imported "
-                f"({one_line(error.__cause__ or error)}); {install('train')}, or set "
-                "it to False"
+                f"config.tensorboard: tensorboard can't be imported ({one_line(error)})"
+                f"; {install('train')}, or set it to False"
             ) from error
 
-        self._create = lambda name: metric_writers.SummaryWriter(
-            str(path / "tensorboard" / name)
-        )
+        self._event, self._summary = event.Event, summary.Summary
+        self._record = record.RecordWriter
+        self._folder = path / "tensorboard"
         self._writers: dict[str, Any] = {}
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
+        """Writes those of the values that are numbers, under their own names."""
         if name not in self._writers:
-            self._writers[name] = self._create(name)
-        scalars = {k: v for k, v in values.items() if isinstance(v, int | float)}
-        self._writers[name].write_scalars(step, scalars)
+            self._writers[name] = self._open(self._folder / name)
+        scalars = [
+            self._summary.Value(tag=tag, simple_value=value)
+            for tag, value in values.items()
+            if isinstance(value, int | float)
+        ]
+        summary = self._summary(value=scalars)
+        event = self._event(wall_time=time.time(), step=step, summary=summary)
+        self._writers[name].write(event.SerializeToString())
+        self._writers[name].flush()  # so that TensorBoard shows it while it trains
+
+    def _open(self, folder: Path) -> Any:
+        folder.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        # TensorBoard reads the files of a folder by their names, the oldest first.
+        path = folder / f"events.out.tfevents.{now:.6f}.{os.getpid()}"
+        writer = self._record(path.open("wb"))
+        begin = self._event(wall_time=now, file_version="brain.Event:2")
+        writer.write(begin.SerializeToString())
+        return writer
 
     def close(self) -> None:
         for writer in self._writers.values():
-            writer.flush()
             writer.close()

@@ -118,13 +118,16 @@ class Progress:
         )
         if speed:
             line += f"  {speed['images_per_second']:.0f} images/s"
+        left = ""
         if step > self._first_step and step < self._end:
             per_step = (busy - self._first_busy) / (step - self._first_step)
-            line += f"  ETA {duration(per_step * (self._end - step))}"
+            left = f"  ETA {duration(per_step * (self._end - step))}"
         elif step == self._end:
-            line += f"  in {duration(self.seconds())}"
+            left = f"  in {duration(self.seconds())}"
+        line += left
         if self._terminal and not self._silent:
-            draw(self._name, line, step / self._end)
+            short = f"step {step}/{self._end}  loss {loss:.4f}{left}"
+            draw(self._name, line, step / self._end, short=short)
         else:
             self._show(f"{self._name}  {line}")
 

@@ -5,7 +5,7 @@ stderr is not a terminal. No thread draws, and the cursor stays: a run that a si
 ends at once leaves the terminal as it was.
 """
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,16 +24,29 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def draw(name: str, text: str, done: float | None = None) -> None:
+def _columns() -> int:
+    """The width of the terminal that stderr is; stdout may be a file."""
+    if os.environ.get("COLUMNS", "").isdigit():
+        return int(os.environ["COLUMNS"])
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def draw(name: str, text: str, done: float | None = None, *, short: str = "") -> None:
     """Draws `name`, a bar and `text` in one line, in the place of the line before.
 
-    A longer line would wrap, and its first row would stay: it loses its bar, then its
-    end.
+    A longer line would wrap, and its first row would stay: it is shortened, loses its
+    bar, and then its end.
 
     Args:
       done: the share that is done, 0 to 1; None: no bar.
+      short: stands for `text` where that leaves no room for the bar.
     """
-    columns = shutil.get_terminal_size().columns - 1
+    columns = _columns() - 1
+    if short and len(f"{name}  {text}") + 2 + _NARROWEST > columns:
+        text = short
     line = f"{name}  {text}" if text else name
     room = min(columns - len(line) - 2, _WIDEST)
     drawn = ""

@@ -178,12 +178,12 @@ def test_a_python_without_the_packages_is_told_so():
     )
 
 
-def test_tensorboard_without_tensorflow_is_refused(npz, tmp_path):
+def test_tensorboard_that_can_not_be_imported_is_refused(npz, tmp_path):
     done = launch(
         *recipe(npz),
         f"--workdir={tmp_path / 'run'}",
         "--config.tensorboard=True",
-        PYTHONPATH=block(tmp_path / "blocked", "tensorflow"),
+        PYTHONPATH=block(tmp_path / "blocked", "tensorboard"),
     )
     cure = ("blocked", "'.[train]'", "set it to False")
     expect_refusal(

@@ -10,7 +10,6 @@ import pytest
 import tiny_recipe
 
 from configs import common
-from simclr_jax import data
 from simclr_jax.config.fields import to_json
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
@@ -238,9 +237,9 @@ def test_a_result_without_its_max_steps_does_not_hold(workdir, config):
     assert stages.result_holds(run, "supervised")
 
 
-def test_tensorboard_without_clu_is_refused(tmp_path, config, monkeypatch):
-    monkeypatch.setattr(data, "tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "clu", None)  # importing it is an ImportError
+def test_tensorboard_that_is_not_installed_is_refused(tmp_path, config, monkeypatch):
+    # Importing it is an ImportError.
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     config.tensorboard = True
     with pytest.raises(RequestError, match=r"^config\.tensorboard: .*\[train\]"):
         Workdir(tmp_path / "new", config)

@@ -150,6 +150,17 @@ def test_a_terminal_line_is_drawn_again_at_every_record(clock, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    "terminal, begin, said",
+    [(True, 40, True), (True, 0, False), (False, 40, False)],  # a file: as ever
+)
+def test_a_terminal_is_told_where_it_goes_on(monkeypatch, terminal, begin, said):
+    _, screen = start(monkeypatch, terminal=terminal, start=begin)
+    lines = screen.getvalue().replace("\r\033[K", "").splitlines()
+    assert ("pretrain: continuing from step 40" in lines) == said
+    assert lines[-1] == "pretrain: compiling ..."
+
+
 @pytest.mark.parametrize("terminal, before", [(False, ""), (True, "\r\033[K")])
 def test_a_warning_has_a_line_of_its_own(clock, monkeypatch, terminal, before):
     shown, screen = start(monkeypatch, terminal=terminal)

@@ -1,7 +1,12 @@
 """The line that a run draws again and again: it never wraps, and leaves nothing."""
 
+import fcntl
 import io
+import os
+import pty
 import re
+import struct
+import termios
 
 import pytest
 
@@ -60,6 +65,28 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch, columns, wide):
     (row,) = rows(screen)
     assert len(row) < columns
     assert ("━" in row) == wide
+
+
+def test_a_long_text_gives_way_to_a_short_one_with_a_bar(monkeypatch):
+    screen = look(monkeypatch)
+    terminal.draw("pretrain", 75 * "x", 0.5, short="step 1/2  ETA 0:10")
+    terminal.draw("pretrain", 40 * "x", 0.5, short="step 1/2  ETA 0:10")
+    narrow, wide = rows(screen)
+    assert re.fullmatch(r"pretrain  [━╸╺]{30}  step 1/2  ETA 0:10", narrow)
+    assert re.fullmatch(r"pretrain  [━╸╺]{27}  x{40}", wide)
+
+
+def test_the_width_is_that_of_stderr_where_the_shell_says_none(monkeypatch):
+    look(monkeypatch)
+    monkeypatch.delenv("COLUMNS")
+    assert terminal._columns() == 80  # this screen has no file descriptor
+    ours, theirs = pty.openpty()
+    size = struct.pack("HHHH", 40, 123, 0, 0)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+    with open(theirs, "w") as stream:
+        monkeypatch.setattr(terminal.sys, "stderr", stream)
+        assert terminal._columns() == 123
+    os.close(ours)
 
 
 def test_no_bar_without_rich(monkeypatch):

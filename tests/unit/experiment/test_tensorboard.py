@@ -1,0 +1,58 @@
+"""TensorBoard reads what is written, and no TensorFlow is loaded for it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclr_jax.experiment.tensorboard import Writer
+
+loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+ROOT = Path(__file__).parents[3]
+
+
+def read(folder: Path) -> list[tuple[int, str, float]]:
+    """`(step, name, value)` of every scalar in a folder, read by TensorBoard itself."""
+    return [
+        (event.step, value.tag, value.tensor.float_val[0])
+        for path in sorted(folder.glob("events.out.tfevents.*"))
+        for event in loader.EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+
+
+def test_tensorboard_reads_the_numbers_under_their_names(tmp_path):
+    writer = Writer(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    writer.write("pretrain", 10, {"loss": 4.5, "epoch": 1, "variant": "pretrained"})
+    writer.write("finetune/pretrained", 3, {"loss": float("nan")})
+    writer.write("pretrain", 20, {"loss": 4.25})
+    # A crash loses nothing: what was written is there before it is closed.
+    found = read(tmp_path / "tensorboard/pretrain")
+    assert found == [(10, "loss", 4.5), (10, "epoch", 1.0), (20, "loss", 4.25)]
+    writer.close()
+    ((step, name, value),) = read(tmp_path / "tensorboard/finetune/pretrained")
+    assert (step, name) == (3, "loss")
+    assert value != value
+    # The run that continues adds a file; TensorBoard reads it after the first.
+    writer = Writer(tmp_path)
+    writer.write("pretrain", 30, {"loss": 4.0})
+    writer.close()
+    assert read(tmp_path / "tensorboard/pretrain")[-1] == (30, "loss", 4.0)
+
+
+def test_it_loads_no_tensorflow(tmp_path):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from simclr_jax.experiment.tensorboard import Writer\n"
+        f"writer = Writer(Path({str(tmp_path)!r}))\n"
+        "writer.write('pretrain', 1, {'loss': 1.0})\n"
+        "writer.close()\n"
+        "sys.exit('tensorflow' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ)
+    assert done.returncode == 0
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
