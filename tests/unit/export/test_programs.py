@@ -150,6 +150,23 @@ def test_onnx_has_both_blocks_and_stems(tmp_path, depth, stem):
 
 
 @needs_onnx
+def test_the_converter_leaves_jax_and_flax_as_they_were(tmp_path):
+    """It replaces their functions while it traces; what is traced later is ours."""
+    encoder = made(stem="imagenet", classes=3)
+    images = np.zeros((2, 16, 16, 3), np.float32)
+
+    def traced():
+        logits = jax.make_jaxpr(
+            lambda x: encoder.module.apply(encoder.variables, x, method="logits")
+        )
+        return str(logits(images)), str(jax.make_jaxpr(encoder._view)(images))
+
+    before = traced()
+    onnx.save(tmp_path / "encoder", encoder)
+    assert traced() == before
+
+
+@needs_onnx
 def test_the_onnx_file_describes_the_network(tmp_path):
     encoder = made(stored=None)
     onnx.save(tmp_path / "encoder", encoder)
