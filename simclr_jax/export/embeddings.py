@@ -125,7 +125,7 @@ def read_about(path: str | os.PathLike) -> Any:
         # Opened here, because np.load does not close a file that proves truncated.
         with open(path, "rb") as file, np.load(file) as archive:
             return json.loads(str(archive["about"]))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
 
 

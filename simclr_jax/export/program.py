@@ -11,20 +11,26 @@ from simclr_jax import augment
 
 
 class Program(NamedTuple):
-    """A function of one array, and what it takes and gives.
+    """A function of images, and what it takes and gives.
 
     Attributes:
-      run: images [B, *shape] -> a tuple of outputs, each [B, D].
+      run: flax's variables, images [B, *shape] -> a tuple of outputs, each [B, D].
+      variables: the weights.
       shape: (H, W, C) of the images.
       dtype: uint8 with preprocessing, else float32.
       outputs: the names of the outputs: the level, and "probabilities" of a network
         with a classifier.
     """
 
-    run: Callable[[Any], tuple[jax.Array, ...]]
+    run: Callable[[Any, Any], tuple[jax.Array, ...]]
+    variables: Any
     shape: tuple[int, int, int]
     dtype: Any
     outputs: tuple[str, ...]
+
+    def whole(self, images: Any) -> tuple[jax.Array, ...]:
+        """`run` with the weights inside."""
+        return self.run(self.variables, images)
 
 
 def program(
@@ -63,14 +69,15 @@ def program(
         logits = network.classifier(list(levels.values())[-1])
         return levels[level], jax.nn.softmax(logits)
 
-    def run(images: jax.Array) -> tuple[jax.Array, ...]:
+    def run(variables: Any, images: jax.Array) -> tuple[jax.Array, ...]:
         if preprocessing:
             images = view(images)
-        found: Any = module.apply(encoder.variables, images, method=outputs)
+        found: Any = module.apply(variables, images, method=outputs)
         return found
 
     return Program(
         run,
+        encoder.variables,
         (height, width, encoder.config["channels"]),
         jnp.uint8 if preprocessing else jnp.float32,
         (level, "probabilities") if module.classifier is not None else (level,),

@@ -39,5 +39,5 @@ def save(
     made = program(encoder, level=level, preprocessing=preprocessing)
     (count,) = export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((count, *made.shape), made.dtype)
-    exported = export.export(jax.jit(made.run), platforms=PLATFORMS)(images)
+    exported = export.export(jax.jit(made.whole), platforms=PLATFORMS)(images)
     files.write(path, exported.serialize())

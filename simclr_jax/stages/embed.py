@@ -65,7 +65,8 @@ def _write(experiment: Experiment) -> None:
         else:
             columns, names = _of_given(experiment, encoder, others)
     except ValueError as error:  # of an image that can't be used
-        raise RequestError(f"config.embed.images: {error}") from error
+        field = "data.name" if others is None else "embed.images"
+        raise RequestError(f"config.{field}: {error}") from error
     if config.embed.format == "npz":
         columns["class_names"] = np.array(names, str)
     about |= {"class_names": list(names), "encoder": encoder.config}

@@ -6,6 +6,7 @@ from typing import Any
 
 from simclr_jax import checkpoint, pretrained, processes
 from simclr_jax.errors import RequestError
+from simclr_jax.experiment import saved
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.export import files, formats, safetensors
@@ -34,24 +35,24 @@ def _write(experiment: Experiment) -> None:
     written = _written(workdir)
     encoder = None
     for form, path in zip(fields.formats, paths(experiment), strict=True):
+        if form == "safetensors":  # which says itself of which step it is
+            if _step(path) != newest:
+                # Not by `load`: the network may be too large for one device.
+                safetensors.save(path, *saved.read(folder.parent))
+            continue
         made: dict[str, Any] = {"step": newest}
         if formats.FORMATS[form].program:
             made["preprocessing"] = fields.preprocessing
-        if form == "safetensors":
-            there = {"step": _step(path)}
-        else:
-            there = written.get(form) if path.exists() else None
-        if there == made:
+        if path.exists() and written.get(form) == made:
             continue
         encoder = encoder or pretrained.load(folder.parent)
         try:
             formats.save(path, encoder, form, preprocessing=fields.preprocessing)
         except ValueError as error:
             raise RequestError(f"config.export.formats: {form}: {error}") from error
-        if form != "safetensors":  # which says itself of which step it is
-            written[form] = made
-            (workdir / _WRITTEN).parent.mkdir(parents=True, exist_ok=True)
-            files.write(workdir / _WRITTEN, json.dumps(written).encode())
+        written[form] = made
+        (workdir / _WRITTEN).parent.mkdir(parents=True, exist_ok=True)
+        files.write(workdir / _WRITTEN, json.dumps(written).encode())
 
 
 def _step(path: Path) -> int | None:

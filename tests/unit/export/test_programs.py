@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from tiny import ROOT
 
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import FailedError
@@ -150,12 +153,52 @@ def test_onnx_has_both_blocks_and_stems(tmp_path, depth, stem):
 
 
 @needs_onnx
+def test_the_converter_leaves_jax_and_flax_as_they_were(tmp_path):
+    """It replaces their functions while it traces; what is traced later is ours."""
+    encoder = made(stem="imagenet", classes=3)
+    images = np.zeros((2, 16, 16, 3), np.float32)
+
+    def traced():
+        logits = jax.make_jaxpr(
+            lambda x: encoder.module.apply(encoder.variables, x, method="logits")
+        )
+        return str(logits(images)), str(jax.make_jaxpr(encoder._view)(images))
+
+    before = traced()
+    onnx.save(tmp_path / "encoder", encoder)
+    assert traced() == before
+
+
+@needs_onnx
 def test_the_onnx_file_describes_the_network(tmp_path):
     encoder = made(stored=None)
     onnx.save(tmp_path / "encoder", encoder)
     metadata = session(tmp_path / "encoder").get_modelmeta().custom_metadata_map
     assert {k: json.loads(v) for k, v in metadata.items()} == encoder.config
     assert session(tmp_path / "encoder").get_inputs()[0].shape == ["B", 16, 16, 3]
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_the_model_is_compared_under_launch_pys_flags_too(tmp_path):
+    """With them, on a CPU, XLA got the softmax of logits wrong that it had folded from
+    constant weights, and a right model was refused."""
+    script = (
+        "from simclr_jax import startup\n"
+        "startup.set_cpu_flags()\n"
+        "import test_programs\n"
+        "encoder = test_programs.made(stored=(24, 24), classes=3, channels=1)\n"
+        f"test_programs.onnx.save({str(tmp_path / 'encoder')!r}, encoder)\n"
+    )
+    paths = [str(Path(__file__).parent), str(ROOT), str(ROOT / "tests")]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "encoder").exists()
 
 
 @needs_onnx
