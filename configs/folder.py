@@ -13,8 +13,9 @@ report with each image's nearest neighbours and a map of all images. `:labelled`
 It pretrains on `train`, then evaluates: kNN, linear probe, fine-tuning on 10 % of the
 labels. `--config.data.pretrain_split=unlabelled` pretrains on images without labels
 instead; `--config.data.test_split=val` names another test split.
-Where there is none, cut one off: `--config.data.train_split=train[:90%]
---config.data.test_split=train[90%:]`.
+Where there is none, train[90%:] is cut off as the test split; both parts may be named:
+`--config.data.train_split=train[:70%] --config.data.test_split=train[70%:]`.
+`--config.data.labels=labels.csv` takes the classes from a table; see docs/photos.md.
 `--config.data.skip_damaged=20` goes on without up to 20 damaged files.
 
 Trains a ResNet-18 with the ImageNet stem on views of 128 pixels, and needs a GPU.
