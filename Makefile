@@ -1,6 +1,7 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types and all tests: 17 minutes on two cores
-# make test-fast  set up, then the unit tests, without those that train for long: 4:30
+# make test    set up, then lint, types and the tests: TIME on two cores
+# make test-all   the same with the tests that show it again at length: TIMEALL
+# make test-fast  set up, then the unit tests, without those that train for long: TIMEFAST
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
 #
@@ -27,7 +28,7 @@ JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
 comma := ,
 EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
-.PHONY: demo test test-fast lint types pins clean
+.PHONY: demo test test-all test-fast lint types pins clean
 
 # Each file runs in one worker, the longest files first (tests/conftest.py). On two cores
 # three workers take as long as two.
@@ -37,6 +38,9 @@ demo: .venv/ready-$(JAX)-demo
 	$(BIN)/python launch.py --config=configs/demo.py --workdir=runs/demo
 
 test: lint types
+	$(PYTEST) -m "not thorough"
+
+test-all: lint types
 	$(PYTEST)
 
 test-fast: .venv/ready-$(JAX)-test
