@@ -26,7 +26,7 @@ class Gain(NamedTuple):
         a share p is sqrt(p (1 - p) / images). None: not known, so every one counts.
         """
         if not images:
-            return True
+            return self.points != 0
         shares = (self.top1, self.baseline_top1)
         variance = sum(p * (1 - p) for p in shares) / images
         return abs(self.top1 - self.baseline_top1) > 2 * variance**0.5
@@ -68,7 +68,7 @@ def _sentence(gain: Gain, images: int | None) -> str:
     if not gain.clear(images):
         return (
             f"Pretraining made no clear difference to {gain.baseline} {with_it}: "
-            f"{scores} of {images:,} test images."
+            f"{scores}{f' of {images:,} test images' if images else ''}."
         )
     points = f"{abs(gain.points):.1f} points"
     change = f"gained {points} over" if gain.points > 0 else f"lost {points} against"

@@ -57,3 +57,14 @@ def test_nothing_is_said_where_nothing_is_compared():
     assert verdict({"knn": {"top1": 0.5}, "pretrain": {}}, config) == ""
     config.data.test_split = config.data.train_split
     assert verdict({"probe": result(0.9, 0.5)}, config) == ""
+
+
+def test_equal_scores_of_an_unknown_number_of_images_are_no_difference():
+    """As with a part of a split: results.json has the size of the whole split."""
+    (sentence,) = verdict(
+        {"probe": result(0.183, 0.183)}, common.get_config()
+    ).splitlines()
+    assert sentence == (
+        "Pretraining made no clear difference to the random encoder with a linear "
+        "probe on 10 % of the labels: 18.3 % against 18.3 %."
+    )
