@@ -81,6 +81,7 @@ def assert_two_processes(started, workdir):
     assert results(workdir)["pretrain"]["step"] == 3
 
 
+@pytest.mark.thorough
 def test_the_commands_for_plain_machines(page):
     here, workdir = page
     _, *commands = blocks("bash")
@@ -88,6 +89,7 @@ def test_the_commands_for_plain_machines(page):
     assert_two_processes(started, workdir)
 
 
+@pytest.mark.thorough
 def test_the_slurm_script(page, tmp_path):
     here, workdir = page
     script = blocks("bash")[0]
@@ -117,6 +119,7 @@ def test_the_slurm_script_starts_again_what_was_stopped(tmp_path, code, requeued
     assert not requeued or asked.read_text() == "requeue 7\n"
 
 
+@pytest.mark.thorough
 def test_the_kubernetes_job(page):
     here, workdir = page
     (text,) = blocks("yaml")

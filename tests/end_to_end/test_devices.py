@@ -18,6 +18,7 @@ _STUDENT = [
 ]
 
 
+@pytest.mark.thorough
 def test_a_run_on_two_devices_continues_on_one(whole, npz, tmp_path):
     workdir = tmp_path / "run"
     flags = [*recipe(npz), f"--workdir={workdir}", *_STUDENT]

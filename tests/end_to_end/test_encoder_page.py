@@ -61,6 +61,7 @@ def commands():
             yield words
 
 
+@pytest.mark.thorough
 def test_the_page_from_its_first_to_its_last_line(tmp_path, monkeypatch, capsys):
     save(tmp_path / "PHOTOS" / "train", 64, 0, classes=True)
     save(tmp_path / "PHOTOS" / "test", 24, 1, classes=True)

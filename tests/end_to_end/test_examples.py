@@ -49,6 +49,7 @@ def test_sixty_lines_learn(npz, tmp_path):
     assert out.endswith("(3, 128) (3, 64)\n")
 
 
+@pytest.mark.thorough
 def test_the_notebook_runs(tmp_path):
     """Cell after cell, with small numbers in the place of its settings."""
     cells = [

@@ -50,6 +50,7 @@ def test_pretraining_is_what_it_is_without(curve, whole):
     assert recorded == {step: losses(whole.workdir)[step] for step in recorded}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "point, code, saved, recorded",
     [

@@ -87,6 +87,7 @@ SAID = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number, name", enumerate(SAID), ids=SAID)
 def test_a_command_runs(place, monkeypatch, capsys, number, name):
     """In the order of the page, because later ones use what earlier ones made."""
@@ -108,6 +109,7 @@ def test_what_the_run_says_is_on_the_page():
     assert f"```\n{SAID['photos']}```" in PAGE
 
 
+@pytest.mark.thorough
 def test_the_python_runs(place, monkeypatch):
     if not (place / "runs/photos/checkpoints").exists():
         pytest.skip("the page's first command has not run in this session")

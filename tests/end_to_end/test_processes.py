@@ -60,6 +60,7 @@ def said(ended):
     return [x for x in text.splitlines() if x.startswith(("error:", "stopped:"))]
 
 
+@pytest.mark.thorough
 def test_two_processes_with_two_devices_each_give_what_one_gives(whole, npz, tmp_path):
     """Images are streamed, so each process decodes its own; all stages and the page.
 
@@ -102,6 +103,7 @@ def by_step(workdir):
     return dict(zip(keys, [x["loss"] for x in found], strict=True))
 
 
+@pytest.mark.thorough
 def test_a_stopped_and_a_killed_run_go_on_in_one_process(whole, npz, tmp_path):
     workdir = tmp_path / "run"
 
@@ -150,6 +152,7 @@ def test_a_wrong_request_is_refused_in_one_line_by_process_0(npz, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_saved_on_four_devices_it_goes_on_on_any(whole, npz, tmp_path):
     """With `config.fsdp` on the four and the two times two, without on the others."""
     begun = tmp_path / "begun"

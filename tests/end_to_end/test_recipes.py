@@ -116,6 +116,7 @@ def test_all_stages_see_images_of_one_size(name):
 def test_every_field_has_a_rule_or_is_free_text():
     """A new field without a rule would accept anything."""
     free = {"pretrained", "init_from", "distill.teacher", "finetune.label_file"}
+    free |= {"embed.images"}
     free |= {"data.name", "data.path", "data.labels", "data.data_dir"}
     free |= {"data.train_split", "data.test_split", "data.pretrain_split"}
     fields = flatten(common.get_config())
@@ -349,6 +350,7 @@ def test_an_augmentation_is_on_in_one_view_and_alone():
         assert np.abs(np.asarray(first) - images / 255).max() > 0.1, point.row
 
 
+@pytest.mark.thorough
 def test_stl10_pretrains_on_the_images_without_labels(tmp_path):
     """As TFDS stores it: 96 pixels, a split `unlabelled` whose labels are -1."""
     images = [np.full((96, 96, 3), 10 * k, np.uint8) for k in range(20)]

@@ -15,6 +15,7 @@ from tiny_runs import arrays, assert_part_of, losses, results
 from simclr_jax import checkpoint
 
 
+@pytest.mark.thorough
 def test_max_steps_in_pieces_equal_a_straight_run(whole, npz, tmp_path):
     """Ends every stage early, then continues it: bit for bit the uninterrupted run."""
     workdir = tmp_path / "with space"
@@ -162,6 +163,7 @@ def test_two_runs_on_one_workdir(npz, tmp_path):
     assert "another run" in done.stderr
 
 
+@pytest.mark.thorough
 def test_two_processes_may_share_one_new_compilation_cache(npz, tmp_path):
     """They compile and write the same programs at the same time."""
     flags = [*recipe(npz), "--config.stages=('pretrain',)", "--config.max_steps=2"]

@@ -171,6 +171,7 @@ def test_another_workdirs_encoder(whole, npz, tmp_path, capsys):
     refuse(capsys, tmp_path / "b", flags, "config.encoder.width", "0.0625")
 
 
+@pytest.mark.thorough
 def test_streaming_trains_through_the_same_stages_and_tensorboard(npz, tmp_path):
     done = launch(
         *recipe(npz),
@@ -219,6 +220,7 @@ def test_images_without_labels_are_pretrained_on(npz, tmp_path, capsys):
     assert all("online_loss" not in line for line in lines(workdir))
 
 
+@pytest.mark.thorough
 def test_the_demo_recipe_starts_without_tensorflow(tmp_path):
     """Three steps of each training; TensorFlow and TFDS can't be imported.
 
