@@ -34,6 +34,12 @@ def paragraphs(texts: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
+def lead(lines: str) -> str:
+    """The page's first words: a paragraph for each line; nothing if there is none."""
+    shown = "".join(f"<p>{escape(line)}</p>" for line in lines.splitlines())
+    return f'<div class="lead">{shown}</div>' if shown else ""
+
+
 def large_figure(svg: str, caption: str = "") -> str:
     """A plot as wide as the text, with `caption` (text) under it; nothing if there is
     no plot."""

@@ -1,4 +1,4 @@
-"""A run's report.html: results, curves, images, and what was run on which device.
+"""A run's report.html: verdict, results, curves, images, and what was run on what.
 
 Every number comes from results.json or metrics.jsonl; the images come from the data
 and the newest checkpoint (`images.py`). A section with nothing to show is left out. The
@@ -14,7 +14,7 @@ from simclr_jax import processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.files import replace
-from simclr_jax.report import figures, html, images, table
+from simclr_jax.report import figures, html, images, table, verdict
 
 _CURVES = (
     ("loss", "contrastive loss"),
@@ -31,6 +31,7 @@ def write(experiment: Experiment) -> str:
     results, metrics = workdir.results(), workdir.metrics()
     pretrained = any(line["stage"] == "pretrain" for line in metrics)
     sections = [
+        html.lead(verdict.verdict(results, experiment.config)),
         _results(results, experiment.config),
         *images.of_encoder(experiment),
         _curves(results, metrics),

@@ -41,6 +41,11 @@ def test_a_section_with_nothing_to_show_is_left_out():
     assert Reader(html.large_figure("<svg/>", NASTY)).text == [NASTY]
 
 
+def test_the_first_words_are_a_paragraph_for_each_line():
+    assert html.lead("") == ""
+    assert Reader(html.lead(f"one\n{NASTY}")).text == ["one", NASTY]
+
+
 def test_a_table_holds_text_as_it_is():
     cells = [html.bar(0.256), html.cell(NASTY, "probe.layers.z"), html.cell("")]
     rows = [html.row(NASTY, cells), html.row("b", [], baseline=True)]

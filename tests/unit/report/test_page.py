@@ -117,6 +117,20 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     assert "without labels on 1,234 images" in text
 
 
+def test_the_page_begins_with_the_verdict(tmp_path):
+    scores = {"pretrained": {"top1": 0.75}, "random_init": {"top1": 0.5}}
+    about = {"layers": {}, "label_fraction": 1.0, "step": 0}
+    text = written(tmp_path, {"probe": scores | about})
+    words = (
+        "<p>Pretraining gained 25.0 points over the random encoder with a linear "
+        "probe on all labels: 75.0 % against 50.0 %.</p>"
+    )
+    assert text.index(words) < text.index("<h2>Results")
+    # Nothing to compare, nothing said.
+    text = written(tmp_path, {"knn": {"top1": 0.5, "step": 1}})
+    assert '<div class="lead"' not in text
+
+
 def test_top5_has_a_column_of_its_own(tmp_path):
     scores = {"top1": 0.5, "top3": 0.75, "top5": 0.954, "step": 0}
     text = written(tmp_path, {"supervised": scores})
