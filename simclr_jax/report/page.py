@@ -22,6 +22,9 @@ _CURVES = (
     ("embedding_std", "embedding std x sqrt(D)"),
     ("contrastive_accuracy", "contrastive accuracy"),
     ("online_accuracy", "online probe, training accuracy"),
+    ("rankme", "RankMe of h"),
+    ("alignment", "alignment of z"),
+    ("uniformity", "uniformity of z"),
 )
 
 

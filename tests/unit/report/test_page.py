@@ -95,6 +95,7 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     monkeypatch.setattr(images, "views", lambda _: "<section>the views</section>")
     about = {"stage": "pretrain", "variant": "", "step": 1, "epoch": 1.0}
     line = about | {"loss": loss, "lr": 0.125, "probe_top1": 0.251}
+    line |= {"rankme": 17.25, "alignment": 0.5, "uniformity": -2.5}
     result = {"epochs": 2.0, "seconds": 9.0, "images_per_second": None, "loss": loss}
     results = {
         "pretrain": result | {"step": 1},
@@ -110,6 +111,9 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     assert headings(text) == ["Results", "Pretraining", "What was run"]
     assert ("contrastive loss: 2.5" in text) == shown
     assert "learning rate: 0.125" in text
+    assert "RankMe of h: 17.25" in text
+    assert "alignment of z: 0.5" in text
+    assert "uniformity of z: -2.5" in text
     assert "probe: 25.1" in text
     assert "probe, random encoder: 33.3" in text
     assert "kNN: " not in text
