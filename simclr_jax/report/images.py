@@ -16,7 +16,8 @@ from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.report import figures, gallery
 from simclr_jax.report.gallery import Gallery
-from simclr_jax.report.html import paragraphs, section
+from simclr_jax.report.glossary import paragraphs
+from simclr_jax.report.html import section
 
 _QUERIES = 12  # test images whose neighbours are shown
 _WORST = 4  # then the test images with the most neighbours of another class

@@ -14,7 +14,7 @@ from simclr_jax import processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.files import replace
-from simclr_jax.report import figures, html, images, table, verdict
+from simclr_jax.report import figures, glossary, html, images, table, verdict
 
 _CURVES = (
     ("loss", "contrastive loss"),
@@ -27,6 +27,13 @@ _CURVES = (
     ("uniformity", "uniformity of z"),
 )
 
+_SPREAD = ("rankme", "alignment", "uniformity")
+_SPREAD_MEANS = (
+    "RankMe, alignment and uniformity need no labels. They are of images that "
+    "pretraining sees. A falling RankMe is a sign of collapse. Lower alignment and "
+    "lower uniformity are better, but each is easy to reach without the other."
+)
+
 
 def write(experiment: Experiment) -> str:
     """Writes report.html into the workdir; returns its path."""
@@ -35,10 +42,13 @@ def write(experiment: Experiment) -> str:
     pretrained = any(line["stage"] == "pretrain" for line in metrics)
     sections = [
         html.lead(verdict.verdict(results, experiment.config)),
-        _results(results, experiment.config),
+        html.beside(
+            _results(results, experiment.config), _encoder(experiment, results)
+        ),
         *images.of_encoder(experiment),
         _curves(results, metrics),
         images.views(experiment) if pretrained else "",
+        glossary.listed(),
         _provenance(results, metrics),
     ]
     title, summary = workdir.path.resolve().name, _summary(experiment, results)
@@ -65,6 +75,27 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
     )
 
 
+def _encoder(experiment: Experiment, results: dict[str, Any]) -> str:
+    """How to load what was pretrained."""
+    if "pretrain" not in results:
+        return ""
+    path = repr(str(experiment.workdir.path))
+    code = (
+        "import simclr_jax\n\n"
+        f"encoder = simclr_jax.load({path})\n"
+        'h = encoder.embed(["photo.jpg"])  # one row for each image'
+    )
+    if tuned := next((x for x in ("finetune", "probe") if x in results), None):
+        code += (
+            f"\nclassifier = simclr_jax.load({path}, stage={tuned!r})\n"
+            'names, shares = classifier.predict(["photo.jpg"])'
+        )
+    text = "In Python, where simclr_jax is installed. The path is that of the run."
+    return html.section(
+        "Use the encoder", glossary.paragraphs([text]) + html.snippet(code)
+    )
+
+
 def _results(results: dict[str, Any], config: Config) -> str:
     rows = table.rows(results, config)
     tops = table.tops(rows)
@@ -79,7 +110,10 @@ def _results(results: dict[str, Any], config: Config) -> str:
         cells += [_accuracy(getattr(row, x), f"{row.where}.{x}") for x in tops]
         if with_published:
             cells.append(html.cell(table.published_figures(row)))
-        body.append(html.row(row.label.strip(), cells, baseline=row.is_baseline))
+        label = row.label.strip()
+        body.append(
+            html.row(label, cells, baseline=row.is_baseline, mark=glossary.marked)
+        )
     notes = []
     if with_published:
         notes.append(f"Published, not ours: {config.published.source}.")
@@ -88,7 +122,7 @@ def _results(results: dict[str, Any], config: Config) -> str:
     if "pretrain" in results:
         notes.append(table.pretraining(results["pretrain"]))
     shown = html.results_table(head, body) if rows else ""
-    return html.section("Results", shown + html.paragraphs(notes))
+    return html.section("Results", shown + glossary.paragraphs(notes))
 
 
 def _accuracy(fraction: float | None, source: str) -> str:
@@ -129,7 +163,9 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
         if points(name)
     ]
     grid = f'<div class="curves">{"".join(small)}</div>' if small else ""
-    return html.section("Pretraining", frozen + tuned + grid)
+    if any(points(name) for name in _SPREAD):
+        grid += glossary.paragraphs([_SPREAD_MEANS])
+    return html.section("Pretraining", html.beside(frozen, tuned) + grid)
 
 
 def _over_epochs(

@@ -86,7 +86,7 @@ def test_published_figures_stand_in_their_row(tmp_path):
     }
     text = written(tmp_path, {"knn": {"top1": 0.625, "step": 7}}, changes=changes)
     assert "Published, not ours: A &lt;paper&gt;." in text
-    row = text[text.index('scope="row">kNN') :]
+    row = text[text.index("kNN</abbr>, k 200</th>") :]
     assert "<td>60.0 / 80.0</td>" in row[: row.index("</tr>")]
 
 
@@ -108,7 +108,13 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
         },
     }
     text = written(tmp_path, results, [line])
-    assert headings(text) == ["Results", "Pretraining", "What was run"]
+    assert headings(text) == [
+        *("Results", "Use the encoder", "Pretraining", "What was run")
+    ]
+    code = text[text.index("<pre>import simclr_jax") :]
+    assert f"simclr_jax.load(&#x27;{tmp_path}&#x27;)" in code
+    assert f"load(&#x27;{tmp_path}&#x27;, stage=&#x27;probe&#x27;)" in code
+    assert "A falling RankMe" in re.sub("<.*?>", "", text)
     assert ("contrastive loss: 2.5" in text) == shown
     assert "learning rate: 0.125" in text
     assert "RankMe of h: 17.25" in text
