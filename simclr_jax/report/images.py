@@ -11,9 +11,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image
 
-from simclr_jax import checkpoint, data
+from simclr_jax import data
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.report import figures, gallery
 from simclr_jax.report.gallery import Gallery
 from simclr_jax.report.glossary import paragraphs
@@ -23,18 +22,6 @@ _QUERIES = 12  # test images whose neighbours are shown
 _WORST = 4  # then the test images with the most neighbours of another class
 _MOST_NAMED = 20  # the legend holds at most so many classes
 _THUMBNAIL = 64  # pixels; larger images are shrunk, smaller ones kept as they are
-
-
-def of_encoder(experiment: Experiment) -> list[str]:
-    """Sections on how the newest pretrained encoder arranges the test images.
-
-    The list is empty if pretraining has no checkpoint.
-    """
-    folder = pretraining_folder(experiment.config, experiment.workdir.path)
-    if not checkpoint.steps(folder):
-        return []
-    shown = gallery.load(experiment)
-    return [_map(experiment, shown), _neighbours(experiment, shown)]
 
 
 def called(experiment: Experiment) -> tuple[str, str]:
@@ -68,7 +55,7 @@ def views(experiment: Experiment) -> str:
 # Nearest neighbours -----------------------------------------------------------
 
 
-def _neighbours(experiment: Experiment, shown: Gallery) -> str:
+def neighbours(experiment: Experiment, shown: Gallery) -> str:
     train, test = experiment.images.train, experiment.images.test
     query_labels = test.labels[shown.queries][:, None]
     labels = train.labels[shown.neighbours]
@@ -157,7 +144,7 @@ def labelled_image(
 # The map ----------------------------------------------------------------------
 
 
-def _map(experiment: Experiment, shown: Gallery) -> str:
+def map_of(experiment: Experiment, shown: Gallery) -> str:
     if not len(shown.mapped):
         return ""
     test = experiment.images.test

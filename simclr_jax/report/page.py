@@ -1,8 +1,8 @@
 """A run's report.html: verdict, results, curves, images, and what was run on what.
 
 Every number comes from results.json or metrics.jsonl; the images come from the data
-and the newest checkpoint (`images.py`). A section with nothing to show is left out. The
-page is one file and loads nothing over the network.
+and the newest checkpoint (`images.py`, `pairs.py`). A section with nothing to show is
+left out. The page is one file and loads nothing over the network.
 """
 
 from pathlib import Path
@@ -10,11 +10,21 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from simclr_jax import processes
+from simclr_jax import checkpoint, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.files import replace
-from simclr_jax.report import figures, glossary, html, images, table, verdict
+from simclr_jax.experiment.workdir import pretraining_folder
+from simclr_jax.report import (
+    figures,
+    gallery,
+    glossary,
+    html,
+    images,
+    pairs,
+    table,
+    verdict,
+)
 
 _CURVES = (
     ("loss", "contrastive loss"),
@@ -45,7 +55,7 @@ def write(experiment: Experiment) -> str:
         html.beside(
             _results(results, experiment.config), _encoder(experiment, results)
         ),
-        *images.of_encoder(experiment),
+        *_of_encoder(experiment),
         _curves(results, metrics),
         images.views(experiment) if pretrained else "",
         glossary.listed(),
@@ -73,6 +83,22 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
         f"{experiment.images.unlabelled.num_examples:,} images of {config.data.name}: "
         f"{results['pretrain']['epochs']:.4g} epochs, seed {config.seed}."
     )
+
+
+def _of_encoder(experiment: Experiment) -> list[str]:
+    """Sections on how the newest pretrained encoder arranges the test images.
+
+    The list is empty if pretraining has no checkpoint.
+    """
+    folder = pretraining_folder(experiment.config, experiment.workdir.path)
+    if not checkpoint.steps(folder):
+        return []
+    shown = gallery.load(experiment)
+    return [
+        images.map_of(experiment, shown),
+        images.neighbours(experiment, shown),
+        pairs.of_neighbours(experiment, shown),
+    ]
 
 
 def _encoder(experiment: Experiment, results: dict[str, Any]) -> str:

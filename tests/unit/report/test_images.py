@@ -67,7 +67,7 @@ def test_images_have_the_names_of_their_files(run, photos):
     ):
         np.testing.assert_array_equal(pixels, np.asarray(Image.open(photos / file)))
     shown = gallery.load(run)
-    text = images._neighbours(run, shown)
+    text = images.neighbours(run, shown)
     figures = re.findall(
         r'title="([^",]*)[^"]*"><img[^>]*><figcaption>(.*?)</fig', text
     )
@@ -76,7 +76,7 @@ def test_images_have_the_names_of_their_files(run, photos):
         colour, name = file.split("/")
         assert (photos / file).exists()
         assert caption.endswith(f"{colour}<small>{name}</small>")
-    about = re.search(r'id="map-data">(.*?)</script>', images._map(run, shown))
+    about = re.search(r'id="map-data">(.*?)</script>', images.map_of(run, shown))
     found = json.loads(about[1])
     assert found["files"] == [files[k] for k in shown.mapped]
     assert [x.split("/")[0] for x in found["files"]] == found["names"]
