@@ -40,6 +40,7 @@ def get_config(variant: str = "unlabelled"):
     config.stages = _STAGES[variant]
     config.data.name = "folder"
     config.data.stored_size = 160
+    config.scores_every_epochs = 5
     config.batch_size = 256
     config.epochs = 100
     config.encoder.depth = 18

@@ -97,6 +97,9 @@ def get_config() -> Any:
     config.log_every = 50  # steps between two lines of metrics.jsonl
     # Warn if embedding_std (1: spread over the sphere, 0: one point) falls below this.
     config.warn_below_std = 0.1
+    # Epochs of pretraining between two measurements of RankMe, alignment and
+    # uniformity, which need no labels; 0: as often as probe.every_epochs.
+    config.scores_every_epochs = 0
     config.eval_batch_size = 500  # images per forward pass in evaluation
     config.tensorboard = False  # also write TensorBoard events
 

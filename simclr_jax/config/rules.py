@@ -179,6 +179,7 @@ RULES: dict[str, Rule] = {
     "fsdp": _flag,
     "init_normalized": _flag,
     "log_every": integer(1),
+    "scores_every_epochs": integer(0),
     "eval_batch_size": integer(1),
     "warn_below_std": number(0),
     "method.name": _method,

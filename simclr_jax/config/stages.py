@@ -99,14 +99,15 @@ _RECORDS = (
 STAGES = {stage.name: stage for stage in _RECORDS}
 
 # The other streams of keys.
-_STREAMS = {"init": 0, "data": 1, "labels": 2, "distill_labels": 9}
+_STREAMS = {"init": 0, "data": 1, "labels": 2, "distill_labels": 9, "scores": 10}
 
 
 def stream(name: str) -> int:
     """The number that is folded first into every key of a purpose.
 
-    A purpose is a stage, "init", "data", "labels" or "distill_labels". Its number never
-    changes: with another one an interrupted run would continue differently.
+    A purpose is a stage, "init", "data", "labels", "distill_labels" or "scores". Its
+    number never changes: with another one an interrupted run would continue
+    differently.
 
     Raises:
       KeyError: there is no stream of this name.

@@ -31,6 +31,7 @@ _FREE = (
     "max_steps",
     "stages",
     "log_every",
+    "scores_every_epochs",
     "devices",
     "fsdp",
     "eval_batch_size",

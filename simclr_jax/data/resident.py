@@ -79,6 +79,17 @@ class Source:
         """The examples at these positions of this source, in this order."""
         raise NotImplementedError
 
+    def sample(self, most: int) -> "Source":
+        """At most so many examples, evenly spaced in stored order.
+
+        It takes no memory on the devices: of a Stream it is one too, however small.
+        """
+        count = min(most, self.num_examples)
+        return self._sampled(np.arange(count) * self.num_examples // max(count, 1))
+
+    def _sampled(self, indices: np.ndarray) -> "Source":
+        return self.subset(indices)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Resident(Source):

@@ -101,6 +101,9 @@ class Stream(Source):
             device_limit_gb=self.device_limit_gb,
         )
 
+    def _sampled(self, indices: np.ndarray) -> Source:
+        return Stream(self.reader, self._positions(indices), self.device_limit_gb)
+
     def _positions(self, indices: np.ndarray) -> np.ndarray:
         """Where examples of this source lie in the reader's split."""
         kept = np.arange(self.num_examples) if self.keep is None else self.keep

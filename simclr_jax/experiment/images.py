@@ -6,7 +6,7 @@ import numpy as np
 
 from simclr_jax import data
 from simclr_jax.config.fields import Config
-from simclr_jax.data import label_file
+from simclr_jax.data import given, label_file
 from simclr_jax.data.splits import examples
 from simclr_jax.errors import RequestError
 
@@ -72,6 +72,18 @@ class Images:
         if fields.test_split == fields.train_split and not self._train_limit:
             return self.train  # a folder with one split: load it once
         return self._load(fields.test_split, 0)
+
+    def file_names(self, split: str) -> list[str] | None:
+        """Of "train" or "test": the names of the files below the folder, in stored
+        order.
+
+        None: the data set has none, or (TFDS) would have to read all of its images.
+        """
+        fields = self._config.data
+        if fields.name != "folder":
+            return None
+        name, limit = fields[f"{split}_split"], self._train_limit * (split == "train")
+        return given.names(self._reader(name, limit), name, self._dataset.info)
 
     def require_labels(self) -> None:
         """Raises RequestError unless both splits have labels."""

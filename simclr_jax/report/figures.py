@@ -59,7 +59,8 @@ def curve(name: str, title: str, points: Points) -> str:
         axis.set_title(f"{title}: {points[-1][1]:.4g}")
         axis.set_xlabel("epoch")
         if min(y for _, y in points) == max(y for _, y in points):
-            axis.set_ylim(0, 2 * points[0][1] or 1)  # a constant: do not zoom in on it
+            # A constant: do not zoom in on it.
+            axis.set_ylim(*sorted((0, 2 * points[0][1] or 1)))
         return _svg(figure, name)
 
 

@@ -6,7 +6,7 @@ Arguments are text, which is escaped here, except where a docstring says HTML.
 import importlib.resources
 import json
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -34,6 +34,20 @@ def paragraphs(texts: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
+def lead(lines: str) -> str:
+    """The page's first words: a paragraph for each line; nothing if there is none."""
+    shown = "".join(f"<p>{escape(line)}</p>" for line in lines.splitlines())
+    return f'<div class="lead">{shown}</div>' if shown else ""
+
+
+def beside(*parts: str) -> str:
+    """Parts (HTML) next to each other on a wide screen; empty ones are left out."""
+    shown = [part for part in parts if part]
+    if len(shown) < 2:
+        return "".join(shown)
+    return f'<div class="beside">{"".join(shown)}</div>'
+
+
 def large_figure(svg: str, caption: str = "") -> str:
     """A plot as wide as the text, with `caption` (text) under it; nothing if there is
     no plot."""
@@ -41,6 +55,12 @@ def large_figure(svg: str, caption: str = "") -> str:
         return ""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure class="big">{svg}{words}</figure>'
+
+
+def snippet(code: str) -> str:
+    """Code to copy, with a button that copies it."""
+    button = '<button type="button" class="copy">Copy</button>'
+    return f'<div class="snippet">{button}<pre>{escape(code)}</pre></div>'
 
 
 # Tables of results ------------------------------------------------------------
@@ -57,10 +77,20 @@ def bar(fraction: float) -> str:
     return f'<td class="bar"><i style="width:{100 * fraction:.1f}%"></i></td>'
 
 
-def row(name: str, cells: Iterable[str], *, baseline: bool = False) -> str:
-    """One row: its name, then `cells` (HTML). A baseline is drawn paler."""
+def row(
+    name: str,
+    cells: Iterable[str],
+    *,
+    baseline: bool = False,
+    mark: Callable[[str], str] = escape,
+) -> str:
+    """One row: its name, then `cells` (HTML). A baseline is drawn paler.
+
+    Args:
+      mark: makes HTML of the name.
+    """
     kind = ' class="baseline"' if baseline else ""
-    return f'<tr{kind}><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+    return f'<tr{kind}><th scope="row">{mark(name)}</th>{"".join(cells)}</tr>'
 
 
 def results_table(head: Iterable[str], rows: Iterable[str]) -> str:

@@ -6,16 +6,17 @@ import json
 import math
 from collections.abc import Sequence
 from html import escape
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from simclr_jax import checkpoint, data
+from simclr_jax import data
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.report import figures, gallery
 from simclr_jax.report.gallery import Gallery
-from simclr_jax.report.html import paragraphs, section
+from simclr_jax.report.glossary import paragraphs
+from simclr_jax.report.html import section
 
 _QUERIES = 12  # test images whose neighbours are shown
 _WORST = 4  # then the test images with the most neighbours of another class
@@ -23,16 +24,14 @@ _MOST_NAMED = 20  # the legend holds at most so many classes
 _THUMBNAIL = 64  # pixels; larger images are shrunk, smaller ones kept as they are
 
 
-def of_encoder(experiment: Experiment) -> list[str]:
-    """Sections on how the newest pretrained encoder arranges the test images.
-
-    The list is empty if pretraining has no checkpoint.
-    """
-    folder = pretraining_folder(experiment.config, experiment.workdir.path)
-    if not checkpoint.steps(folder):
-        return []
-    shown = gallery.load(experiment)
-    return [_map(experiment, shown), _neighbours(experiment, shown)]
+def called(experiment: Experiment) -> tuple[str, str]:
+    """What the page calls the images of the test split, and those of the training
+    split. Without labels there is nothing to test."""
+    fields = experiment.config.data
+    one_split = fields.test_split == fields.train_split
+    if not (experiment.images.test.labels >= 0).any():
+        return "images without labels", "images" if one_split else "training images"
+    return ("images", "images") if one_split else ("test images", "training images")
 
 
 def views(experiment: Experiment) -> str:
@@ -56,24 +55,25 @@ def views(experiment: Experiment) -> str:
 # Nearest neighbours -----------------------------------------------------------
 
 
-def _neighbours(experiment: Experiment, shown: Gallery) -> str:
+def neighbours(experiment: Experiment, shown: Gallery) -> str:
     train, test = experiment.images.train, experiment.images.test
     query_labels = test.labels[shown.queries][:, None]
     labels = train.labels[shown.neighbours]
     labelled = (query_labels >= 0) & (labels >= 0)
     right = labelled & (labels == query_labels)
     count = min(_QUERIES, len(shown.queries))
+    these, others = called(experiment)
     text = (
-        f"{count} test images drawn at random, none of them selected, each with its "
+        f"{count} {these} drawn at random, none of them selected, each with its "
         f"{shown.neighbours.shape[1]} nearest among "
-        f"{_of(int(shown.bank_size), train.num_examples)} training images, by the "
+        f"{_of(int(shown.bank_size), train.num_examples)} {others}, by the "
         "cosine of h."
     )
     if labelled.any():
         text += (
             f" {right[:count].sum()} of these {labelled[:count].sum()} neighbours have "
             "the class of their image. For "
-            f"{len(shown.queries):,} test images the share is "
+            f"{len(shown.queries):,} {these} the share is "
             f"{100 * right.sum() / labelled.sum():.1f} %."
         )
     marks = np.where(labelled, np.where(right, "right", "wrong"), "")
@@ -82,7 +82,7 @@ def _neighbours(experiment: Experiment, shown: Gallery) -> str:
     worst = np.argsort(-mistakes, kind="stable")[:_WORST]
     worst = [int(i) for i in worst if mistakes[i]]
     if worst:
-        text = "Selected: the test images with the most neighbours of another class."
+        text = f"Selected: the {these} with the most neighbours of another class."
         body += paragraphs([text]) + _rows(experiment, shown, worst, marks)
     return section("Nearest neighbours", body)
 
@@ -97,15 +97,19 @@ def _rows(
     """
     train, test = experiment.images.train, experiment.images.test
     rows = list(chosen)
+    files, own = (experiment.images.file_names(x) for x in ("train", "test"))
     queries = gallery.images(test, shown.queries[rows])
     neighbours = iter(gallery.images(train, shown.neighbours[rows].ravel()))
     lines = []
     for i, query in zip(rows, queries, strict=True):
-        cells = [_labelled_image(query, _class(test, shown.queries[i]), "query")]
+        place = shown.queries[i]
+        file = own[place] if own else ""
+        cells = [labelled_image(query, class_of(test, place), "query", file=file)]
         for j, position in enumerate(shown.neighbours[i]):
             title = f"cosine {shown.similarities[i, j]:.3f}"
-            pixels, name = next(neighbours), _class(train, position)
-            cells.append(_labelled_image(pixels, name, marks[i, j], title))
+            pixels, name = next(neighbours), class_of(train, position)
+            file = files[position] if files else ""
+            cells.append(labelled_image(pixels, name, marks[i, j], title, file=file))
         lines.append(f'<div class="neighbours">{"".join(cells)}</div>')
     return f'<div class="rows">{"".join(lines)}</div>'
 
@@ -114,23 +118,33 @@ def _of(count: int, total: int) -> str:
     return f"{total:,}" if count == total else f"{count:,} of {total:,}"
 
 
-def _class(source: data.Source, position: int) -> str:
+def class_of(source: data.Source, position: int) -> str:
     """The class of an image; "" if it has no label."""
     label = source.labels[position]
     return source.class_names[label] if label >= 0 else ""
 
 
-def _labelled_image(pixels: np.ndarray, name: str, kind: str, title: str = "") -> str:
+def labelled_image(
+    pixels: np.ndarray, name: str, kind: str, title: str = "", *, file: str = ""
+) -> str:
+    """A picture with its class and, smaller, the last part of its file's name.
+
+    Args:
+      kind: "query", "right", "wrong" or "".
+      title: shown at the pointer, with the whole name of the file.
+    """
     sign = {"right": "\N{CHECK MARK} ", "wrong": "\N{BALLOT X} "}.get(kind, "")
-    caption = f"<figcaption>{sign}{escape(name)}</figcaption>"
+    small = f"<small>{escape(PurePosixPath(file).name)}</small>" if file else ""
+    caption = f"<figcaption>{sign}{escape(name)}{small}</figcaption>"
     image = tag(thumbnail(pixels), f"{kind} {name}".strip())
-    return f'<figure class="{kind}" title="{title}">{image}{caption}</figure>'
+    about = escape(", ".join(filter(None, (file, title))))
+    return f'<figure class="{kind}" title="{about}">{image}{caption}</figure>'
 
 
 # The map ----------------------------------------------------------------------
 
 
-def _map(experiment: Experiment, shown: Gallery) -> str:
+def map_of(experiment: Experiment, shown: Gallery) -> str:
     if not len(shown.mapped):
         return ""
     test = experiment.images.test
@@ -146,15 +160,16 @@ def _map(experiment: Experiment, shown: Gallery) -> str:
         f"{figures.scatter(f'map-{name}', points, by_point)}</figure>"
         for name, title, points in maps
     )
+    these, _ = called(experiment)
     text = (
-        f"t-SNE of h, {_of(len(shown.mapped), test.num_examples)} test images"
+        f"t-SNE of h, {_of(len(shown.mapped), test.num_examples)} {these}"
         + (", coloured by class" if names else "")
         + ". Point at a mark, or tap it, to see its image. Distances between groups "
         "that are far apart mean little."
     )
     body = paragraphs([text]) + _legend(names, colours)
-    body += f'<div class="maps">{drawn}</div>' + _tooltip(test, shown.mapped)
-    return section("Map of the test images", body)
+    body += f'<div class="maps">{drawn}</div>' + _tooltip(experiment, shown.mapped)
+    return section(f"Map of the {these}", body)
 
 
 def _legend(names: Sequence[str], colours: Sequence[str]) -> str:
@@ -167,18 +182,21 @@ def _legend(names: Sequence[str], colours: Sequence[str]) -> str:
     return f'<ul class="legend">{entries}</ul>'
 
 
-def _tooltip(test: data.Source, mapped: np.ndarray) -> str:
-    """What the page's script shows at the pointer: an image and its class."""
+def _tooltip(experiment: Experiment, mapped: np.ndarray) -> str:
+    """What the page's script shows at the pointer: an image, its class and its file."""
+    test, files = experiment.images.test, experiment.images.file_names("test")
     tiles = np.stack([thumbnail(x) for x in gallery.images(test, mapped)])
     uri, columns = sprite(tiles)
     about = {
         "columns": columns,
         "rows": -(-len(tiles) // columns),
-        "names": [_class(test, position) for position in mapped],
+        "names": [class_of(test, position) for position in mapped],
+        "files": [files[position] for position in mapped] if files else [],
     }
     data = json.dumps(about).replace("<", "\\u003c")
     return (
-        f'<div id="tip" hidden><i style="background-image:url({uri})"></i><b></b></div>'
+        f'<div id="tip" hidden><i style="background-image:url({uri})"></i>'
+        "<b></b><small></small></div>"
         f'<script type="application/json" id="map-data">{data}</script>'
     )
 

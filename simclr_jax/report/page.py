@@ -1,8 +1,8 @@
-"""A run's report.html: results, curves, images, and what was run on which device.
+"""A run's report.html: verdict, results, curves, images, and what was run on what.
 
 Every number comes from results.json or metrics.jsonl; the images come from the data
-and the newest checkpoint (`images.py`). A section with nothing to show is left out. The
-page is one file and loads nothing over the network.
+and the newest checkpoint (`images.py`, `pairs.py`). A section with nothing to show is
+left out. The page is one file and loads nothing over the network.
 """
 
 from pathlib import Path
@@ -10,11 +10,21 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from simclr_jax import processes
+from simclr_jax import checkpoint, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.files import replace
-from simclr_jax.report import figures, html, images, table
+from simclr_jax.experiment.workdir import pretraining_folder
+from simclr_jax.report import (
+    figures,
+    gallery,
+    glossary,
+    html,
+    images,
+    pairs,
+    table,
+    verdict,
+)
 
 _CURVES = (
     ("loss", "contrastive loss"),
@@ -22,6 +32,16 @@ _CURVES = (
     ("embedding_std", "embedding std x sqrt(D)"),
     ("contrastive_accuracy", "contrastive accuracy"),
     ("online_accuracy", "online probe, training accuracy"),
+    ("rankme", "RankMe of h"),
+    ("alignment", "alignment of z"),
+    ("uniformity", "uniformity of z"),
+)
+
+_SPREAD = ("rankme", "alignment", "uniformity")
+_SPREAD_MEANS = (
+    "RankMe, alignment and uniformity need no labels. They are of images that "
+    "pretraining sees. A falling RankMe is a sign of collapse. Lower alignment and "
+    "lower uniformity are better, but each is easy to reach without the other."
 )
 
 
@@ -31,10 +51,14 @@ def write(experiment: Experiment) -> str:
     results, metrics = workdir.results(), workdir.metrics()
     pretrained = any(line["stage"] == "pretrain" for line in metrics)
     sections = [
-        _results(results, experiment.config),
-        *images.of_encoder(experiment),
+        html.lead(verdict.verdict(results, experiment.config)),
+        html.beside(
+            _results(results, experiment.config), _encoder(experiment, results)
+        ),
+        *_of_encoder(experiment),
         _curves(results, metrics),
         images.views(experiment) if pretrained else "",
+        glossary.listed(),
         _provenance(results, metrics),
     ]
     title, summary = workdir.path.resolve().name, _summary(experiment, results)
@@ -61,6 +85,43 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
     )
 
 
+def _of_encoder(experiment: Experiment) -> list[str]:
+    """Sections on how the newest pretrained encoder arranges the test images.
+
+    The list is empty if pretraining has no checkpoint.
+    """
+    folder = pretraining_folder(experiment.config, experiment.workdir.path)
+    if not checkpoint.steps(folder):
+        return []
+    shown = gallery.load(experiment)
+    return [
+        images.map_of(experiment, shown),
+        images.neighbours(experiment, shown),
+        pairs.of_neighbours(experiment, shown),
+    ]
+
+
+def _encoder(experiment: Experiment, results: dict[str, Any]) -> str:
+    """How to load what was pretrained."""
+    if "pretrain" not in results:
+        return ""
+    path = repr(str(experiment.workdir.path))
+    code = (
+        "import simclr_jax\n\n"
+        f"encoder = simclr_jax.load({path})\n"
+        'h = encoder.embed(["photo.jpg"])  # one row for each image'
+    )
+    if tuned := next((x for x in ("finetune", "probe") if x in results), None):
+        code += (
+            f"\nclassifier = simclr_jax.load({path}, stage={tuned!r})\n"
+            'names, shares = classifier.predict(["photo.jpg"])'
+        )
+    text = "In Python, where simclr_jax is installed. The path is that of the run."
+    return html.section(
+        "Use the encoder", glossary.paragraphs([text]) + html.snippet(code)
+    )
+
+
 def _results(results: dict[str, Any], config: Config) -> str:
     rows = table.rows(results, config)
     tops = table.tops(rows)
@@ -75,7 +136,10 @@ def _results(results: dict[str, Any], config: Config) -> str:
         cells += [_accuracy(getattr(row, x), f"{row.where}.{x}") for x in tops]
         if with_published:
             cells.append(html.cell(table.published_figures(row)))
-        body.append(html.row(row.label.strip(), cells, baseline=row.is_baseline))
+        label = row.label.strip()
+        body.append(
+            html.row(label, cells, baseline=row.is_baseline, mark=glossary.marked)
+        )
     notes = []
     if with_published:
         notes.append(f"Published, not ours: {config.published.source}.")
@@ -84,7 +148,7 @@ def _results(results: dict[str, Any], config: Config) -> str:
     if "pretrain" in results:
         notes.append(table.pretraining(results["pretrain"]))
     shown = html.results_table(head, body) if rows else ""
-    return html.section("Results", shown + html.paragraphs(notes))
+    return html.section("Results", shown + glossary.paragraphs(notes))
 
 
 def _accuracy(fraction: float | None, source: str) -> str:
@@ -125,7 +189,9 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
         if points(name)
     ]
     grid = f'<div class="curves">{"".join(small)}</div>' if small else ""
-    return html.section("Pretraining", frozen + tuned + grid)
+    if any(points(name) for name in _SPREAD):
+        grid += glossary.paragraphs([_SPREAD_MEANS])
+    return html.section("Pretraining", html.beside(frozen, tuned) + grid)
 
 
 def _over_epochs(

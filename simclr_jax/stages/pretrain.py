@@ -15,7 +15,7 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import initial
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.heads import Classifier
-from simclr_jax.stages import finetune, probe
+from simclr_jax.stages import finetune, probe, unlabelled
 from simclr_jax.stages.fit import Training, fit
 from simclr_jax.stages.measurement import Measurement
 from simclr_jax.training import LossFn, TrainState
@@ -155,8 +155,13 @@ def _measurements(experiment: Experiment) -> tuple[Measurement, ...]:
     ) -> Callable[[TrainState], dict[str, float]]:
         return lambda state: glance(experiment, state.params, state.model_state)
 
-    config = experiment.config
+    config, scores = experiment.config, unlabelled.scores(experiment)
     return (
+        Measurement(
+            unlabelled.every_epochs(config),
+            unlabelled.NAMES,
+            lambda state: scores(state.params, state.model_state),
+        ),
         Measurement(config.probe.every_epochs, probe.GLANCE, of(probe.glance)),
         Measurement(
             config.finetune.every_epochs,

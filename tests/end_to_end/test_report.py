@@ -85,6 +85,7 @@ def test_the_page_in_a_browser(workdir):
         assert _brightness(colours[1][1]) < 80 < 200 < _brightness(colours[1][0])
         _check_cells(opened, results)
         _check_map(opened)
+        _check_words(opened)
         assert opened.requests == []
         assert opened.errors == []
 
@@ -111,6 +112,18 @@ def _check_cells(opened, results):
         expected[f"supervised.{top}"] = results["supervised"][top]
     assert shown == {path: f"{100 * x:.1f}" for path, x in expected.items()}
     assert len(cells) == len(shown)
+
+
+def _check_words(opened):
+    """A word that has the focus shows its meaning, inside the window."""
+    word = "[...document.querySelectorAll('.word')].find(x => x.textContent == 'kNN')"
+    after = f"getComputedStyle({word}, '::after')"
+    assert opened.evaluate(f"{after}.content") == "none"
+    opened.evaluate(f"{word}.focus()")
+    shown = opened.evaluate(f"{after}.content")
+    assert shown == opened.evaluate(f"JSON.stringify({word}.title)")
+    assert "Nothing is trained" in shown
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def _check_map(opened):

@@ -12,7 +12,7 @@ from simclr_jax.config.stages import (
     trained,
 )
 
-# As they were when the first workdirs were made.
+# As they were when the first workdirs with them were made.
 STREAMS = {
     "init": 0,
     "data": 1,
@@ -24,6 +24,7 @@ STREAMS = {
     "report": 7,
     "distill": 8,
     "distill_labels": 9,
+    "scores": 10,
 }
 
 

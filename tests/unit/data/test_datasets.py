@@ -207,6 +207,18 @@ def test_subset_of_a_subset_and_its_order(opened):
     np.testing.assert_array_equal(numbers(batch)[:3] % 10, subset.labels)
 
 
+def test_a_sample_is_evenly_spaced_and_of_the_same_kind(opened):
+    source = opened("train")
+    sample = source.sample(8)
+    assert type(sample) is type(source)
+    (batch,) = sample.ordered(8)
+    np.testing.assert_array_equal(batch["index"], np.arange(8) * TRAIN // 8)
+    np.testing.assert_array_equal(numbers(batch) % 10, sample.labels)
+    assert source.sample(TRAIN + 1).num_examples == TRAIN
+    (batch,) = source.subset(np.array([3, 5, 8, 9])).sample(2).ordered(2)
+    np.testing.assert_array_equal(batch["index"], [3, 8])
+
+
 def test_resident_subset_shares_the_arrays_and_keeps_the_order(folders):
     source = data.load("cifar10", "train", data_dir=str(folders["tfrecord"]))
     subset = source.subset(np.array([9, 2, 30]))

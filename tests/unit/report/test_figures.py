@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from simclr_jax.report import figures
 
@@ -13,6 +14,16 @@ def test_a_single_record_shows_as_a_point():
     colour = figures.COLOURS[0]
     assert re.search(f"<use[^>]*{colour}", one)
     assert not re.search(f"<use[^>]*{colour}", two)
+
+
+@pytest.mark.parametrize("value", [2.0, -2.0])
+def test_the_axis_of_a_constant_points_up(value):
+    """Uniformity is below 0."""
+    svg = figures.curve("a", "a constant", [(1.0, value)])
+    found = re.findall(r'text-anchor: end[^>]* y="([\d.]+)"[^>]*>(\W?)(\d)<', svg)
+    ticks = sorted((float(y), (-1 if sign else 1) * int(n)) for y, sign, n in found)
+    assert len(ticks) == 5
+    assert ticks == sorted(ticks, key=lambda tick: -tick[1])  # an SVG's y grows down
 
 
 def test_figures_take_the_colour_of_the_page_and_ids_of_their_own():

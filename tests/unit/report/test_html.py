@@ -41,6 +41,25 @@ def test_a_section_with_nothing_to_show_is_left_out():
     assert Reader(html.large_figure("<svg/>", NASTY)).text == [NASTY]
 
 
+def test_the_first_words_are_a_paragraph_for_each_line():
+    assert html.lead("") == ""
+    assert Reader(html.lead(f"one\n{NASTY}")).text == ["one", NASTY]
+
+
+def test_parts_stand_beside_each_other_if_there_are_two():
+    assert html.beside("", "") == ""
+    assert html.beside("", "<p>a</p>") == "<p>a</p>"
+    read = Reader(html.beside("<p>a</p>", "", "<p>b</p>"))
+    assert read.tags[0] == ("div", {"class": "beside"})
+    assert read.text == ["a", "b"]
+
+
+def test_code_is_text_behind_a_button():
+    read = Reader(html.snippet(NASTY))
+    assert [tag for tag, _ in read.tags] == ["div", "button", "pre"]
+    assert read.text == ["Copy", NASTY]
+
+
 def test_a_table_holds_text_as_it_is():
     cells = [html.bar(0.256), html.cell(NASTY, "probe.layers.z"), html.cell("")]
     rows = [html.row(NASTY, cells), html.row("b", [], baseline=True)]

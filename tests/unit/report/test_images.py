@@ -2,13 +2,16 @@
 
 import base64
 import io
+import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny import squares
 
-from simclr_jax.report import images
+from simclr_jax.report import gallery, images
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -33,3 +36,47 @@ def test_large_images_shrink_and_small_ones_do_not():
     assert images.thumbnail(np.zeros((128, 128, 1), np.uint8)).shape == (64, 64, 1)
     small = squares(1, 0)[0][0]
     assert images.thumbnail(small) is small
+
+
+@pytest.mark.parametrize(
+    "labels, test_split, expected",
+    [
+        ([0, -1], "test", ("test images", "training images")),
+        ([0, -1], "train", ("images", "images")),
+        ([-1, -1], "train", ("images without labels", "images")),
+        ([-1, -1], "test", ("images without labels", "training images")),
+    ],
+)
+def test_images_are_called_what_they_are(labels, test_split, expected):
+    fields = SimpleNamespace(test_split=test_split, train_split="train")
+    experiment = SimpleNamespace(
+        config=SimpleNamespace(data=fields),
+        images=SimpleNamespace(test=SimpleNamespace(labels=np.array(labels))),
+    )
+    assert images.called(experiment) == expected
+
+
+def test_images_have_the_names_of_their_files(run, photos):
+    """Each picture stands with the name of its own file, whatever the order."""
+    files = run.images.file_names("train")
+    assert sorted(files) == sorted(
+        str(x.relative_to(photos)) for x in photos.rglob("*.png")
+    )
+    for file, pixels in zip(
+        files, gallery.images(run.images.train, np.arange(24)), strict=True
+    ):
+        np.testing.assert_array_equal(pixels, np.asarray(Image.open(photos / file)))
+    shown = gallery.load(run)
+    text = images.neighbours(run, shown)
+    figures = re.findall(
+        r'title="([^",]*)[^"]*"><img[^>]*><figcaption>(.*?)</fig', text
+    )
+    assert len(figures) >= 12 * 6
+    for file, caption in figures:
+        colour, name = file.split("/")
+        assert (photos / file).exists()
+        assert caption.endswith(f"{colour}<small>{name}</small>")
+    about = re.search(r'id="map-data">(.*?)</script>', images.map_of(run, shown))
+    found = json.loads(about[1])
+    assert found["files"] == [files[k] for k in shown.mapped]
+    assert [x.split("/")[0] for x in found["files"]] == found["names"]

@@ -86,7 +86,7 @@ def test_published_figures_stand_in_their_row(tmp_path):
     }
     text = written(tmp_path, {"knn": {"top1": 0.625, "step": 7}}, changes=changes)
     assert "Published, not ours: A &lt;paper&gt;." in text
-    row = text[text.index('scope="row">kNN') :]
+    row = text[text.index("kNN</abbr>, k 200</th>") :]
     assert "<td>60.0 / 80.0</td>" in row[: row.index("</tr>")]
 
 
@@ -95,6 +95,7 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     monkeypatch.setattr(images, "views", lambda _: "<section>the views</section>")
     about = {"stage": "pretrain", "variant": "", "step": 1, "epoch": 1.0}
     line = about | {"loss": loss, "lr": 0.125, "probe_top1": 0.251}
+    line |= {"rankme": 17.25, "alignment": 0.5, "uniformity": -2.5}
     result = {"epochs": 2.0, "seconds": 9.0, "images_per_second": None, "loss": loss}
     results = {
         "pretrain": result | {"step": 1},
@@ -107,14 +108,37 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
         },
     }
     text = written(tmp_path, results, [line])
-    assert headings(text) == ["Results", "Pretraining", "What was run"]
+    assert headings(text) == [
+        *("Results", "Use the encoder", "Pretraining", "What was run")
+    ]
+    code = text[text.index("<pre>import simclr_jax") :]
+    assert f"simclr_jax.load(&#x27;{tmp_path}&#x27;)" in code
+    assert f"load(&#x27;{tmp_path}&#x27;, stage=&#x27;probe&#x27;)" in code
+    assert "A falling RankMe" in re.sub("<.*?>", "", text)
     assert ("contrastive loss: 2.5" in text) == shown
     assert "learning rate: 0.125" in text
+    assert "RankMe of h: 17.25" in text
+    assert "alignment of z: 0.5" in text
+    assert "uniformity of z: -2.5" in text
     assert "probe: 25.1" in text
     assert "probe, random encoder: 33.3" in text
     assert "kNN: " not in text
     assert text.index("learning rate") < text.index("the views")
     assert "without labels on 1,234 images" in text
+
+
+def test_the_page_begins_with_the_verdict(tmp_path):
+    scores = {"pretrained": {"top1": 0.75}, "random_init": {"top1": 0.5}}
+    about = {"layers": {}, "label_fraction": 1.0, "step": 0}
+    text = written(tmp_path, {"probe": scores | about})
+    words = (
+        "<p>Pretraining gained 25.0 points over the random encoder with a linear "
+        "probe on all labels: 75.0 % against 50.0 %.</p>"
+    )
+    assert text.index(words) < text.index("<h2>Results")
+    # Nothing to compare, nothing said.
+    text = written(tmp_path, {"knn": {"top1": 0.5, "step": 1}})
+    assert '<div class="lead"' not in text
 
 
 def test_top5_has_a_column_of_its_own(tmp_path):
