@@ -4,6 +4,7 @@
 
 startup.stop_at_once()  # on a signal while packages are imported
 startup.keep_stderr()
+startup.print_any_name()
 startup.require_packages()
 startup.use_huge_pages()  # starts this Python again, so it precedes all that is slow
 startup.set_cpu_flags()
@@ -167,6 +168,15 @@ def keep_stderr() -> None:
         return
     sys.stderr.flush()
     sys.stderr = _stderr(os.dup(2), sys.stderr.encoding)
+
+
+def print_any_name() -> None:
+    """Lets stdout take names of files in any encoding: a byte E9 becomes \\udce9.
+
+    Otherwise a table that names such a file would end in a UnicodeEncodeError.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def filter_stderr() -> None:

@@ -62,7 +62,7 @@ def run(flags: argparse.Namespace) -> None:
         return
     path = Path(flags.out).expanduser()
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(table, encoding="utf-8")
+    temporary.write_text(table, encoding="utf-8", errors="backslashreplace")
     os.replace(temporary, path)
     print(f"classes: {flags.out} ({len(names):,} images)")
 

@@ -34,9 +34,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes text in UTF-8; see `replacing`."""
+    """Writes text in UTF-8; see `replacing`.
+
+    It may have names of files in another encoding: their bytes are written as \\udce9.
+    """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager

@@ -155,6 +155,18 @@ def test_a_run_goes_on_after_the_reader_of_its_stderr_has_ended(filtered):
     assert process.returncode == 0
 
 
+def test_stdout_takes_names_in_any_encoding():
+    script = (
+        "import os; from simclr_jax import startup; startup.print_any_name(); "
+        "print(os.fsdecode(b'caf\\xe9 \\xc3\\xa9'))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    )
+    assert ended.stdout.decode() == "caf\\udce9 é\n"
+
+
 def test_a_run_without_stderr_has_one_that_goes_nowhere(tmp_path):
     """Nor does it print errors to stdout, or into the next file that it opens."""
     script = (

@@ -1,6 +1,7 @@
 """Records that survive crashes, and recipes that may or may not continue."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from simclr_jax.config.fields import to_json
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore
+from simclr_jax.experiment.files import replace
 from simclr_jax.experiment.workdir import Workdir, check
 from simclr_jax.heads import Projector
 from simclr_jax.stages import run as stages
@@ -67,6 +69,11 @@ def test_a_full_disk_is_said_with_the_file(workdir, config, name):
     with pytest.raises(OSError, match=rf"No space .*'{workdir.path / name}'"):
         act()
     workdir.close()  # writes nothing that would fail again, without the name
+
+
+def test_a_page_takes_names_in_any_encoding(tmp_path):
+    replace(tmp_path / "report.html", os.fsdecode(b"caf\xe9.jpg \xc3\xa9"))
+    assert (tmp_path / "report.html").read_text("utf-8") == "caf\\udce9.jpg é"
 
 
 def test_forget_drops_one_variant_only(workdir):
