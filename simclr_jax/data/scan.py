@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from simclr_jax.data import listed
 from simclr_jax.data.image_files import HEIF_SUFFIXES, suffixes
-from simclr_jax.errors import DataError
+from simclr_jax.errors import DataError, refused
 
 # What systems leave beside photos; compared in lower case. All other names of this kind
 # start with a dot.
@@ -73,6 +73,8 @@ def scan(path: str) -> Scan:
     """
     if not path:
         raise DataError("path", "empty; 'folder' needs the path of a folder")
+    if why := refused(path):
+        raise DataError("path", f"can't use {path}: {why}")
     root = Path(path)
     left: Counter[str] = Counter()
     if root.is_file() and root.suffix.lower() in _LISTS:

@@ -18,7 +18,7 @@ from simclr_jax import processes
 from simclr_jax.config.fields import Config, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, refused
 from simclr_jax.experiment import provenance, tensorboard
 from simclr_jax.experiment.files import naming, read_object, replace
 from simclr_jax.experiment.results import results
@@ -34,6 +34,8 @@ def check(path: str | os.PathLike, config: Config) -> None:
     Once a run has saved a checkpoint, its workdir accepts only that recipe. A run that
     was rejected, diverged or ran out of memory before that leaves it open to others.
     """
+    if why := refused(path):
+        raise RequestError(f"--workdir: can't use {path}: {why}")
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")

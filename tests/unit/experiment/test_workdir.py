@@ -11,7 +11,10 @@ import pytest
 import tiny_recipe
 
 from configs import common
+from simclr_jax.config.command_line import change
 from simclr_jax.config.fields import to_json
+from simclr_jax.config.rules import PATHS
+from simclr_jax.config.validate import validate
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore
@@ -169,6 +172,23 @@ def test_a_lost_recipe_does_not_let_another_one_in(workdir, config):
     check(workdir.path, config)
     with pytest.raises(RequestError, match=r"config\.seed"):
         check(workdir.path, changed(config, "seed", 7))
+
+
+@pytest.mark.parametrize(
+    "path, why", [("n" * 300, "File name too long"), ("~nobody-9/run", "home")]
+)
+def test_a_workdir_that_the_system_refuses_is_named(tmp_path, config, path, why):
+    path = path if path.startswith("~") else tmp_path / path
+    with pytest.raises(RequestError, match=f"^--workdir: .*{why}"):
+        check(path, config)
+
+
+@pytest.mark.parametrize("field", [*PATHS, "method.name"])
+def test_a_path_that_the_system_refuses_is_named(tmp_path, config, field):
+    """Not with exit code 1: the machine is sound."""
+    change(config, [(field, str(tmp_path / ("n" * 300 + ".py")))])
+    with pytest.raises(RequestError, match=f"^config.{field}: .*File name too long"):
+        validate(config)
 
 
 def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
