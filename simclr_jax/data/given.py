@@ -101,6 +101,7 @@ def _folder(path: str, skip_damaged: int) -> Given:
 def _archive(path: str) -> Given:
     """The arrays of an .npz archive."""
     try:
+        npz.require_file(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if "images" in archive.files:
                 return _arrays(path, archive)

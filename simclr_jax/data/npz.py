@@ -8,6 +8,8 @@ its own, which mixes its classes: so a part of it can be the test split.
 """
 
 import contextlib
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -109,6 +111,7 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
     if not path:
         raise DataError("path", "empty; 'npz' needs the path of an .npz file")
     try:
+        require_file(path)
         # Opened here, because np.load does not close a file that proves truncated.
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -120,6 +123,13 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
         raise DataError("path", f"{path} does not exist") from error
     except UNREADABLE as error:
         raise DataError("path", f"cannot read {path}: {one_line(error)}") from error
+
+
+def require_file(path: str) -> None:
+    """Raises OSError if it is a pipe or a device, whose reader may wait for ever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("it is not a regular file")
 
 
 def header(archive: np.lib.npyio.NpzFile, key: str) -> tuple[tuple[int, ...], np.dtype]:

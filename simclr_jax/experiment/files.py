@@ -62,6 +62,8 @@ def read_object(
     `require` raises ValueError if it is not the object that is expected there.
     """
     try:
+        if path.exists() and not path.is_file():  # to open a pipe waits for ever
+            raise ValueError("not a regular file")
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             raise ValueError("not a JSON object")

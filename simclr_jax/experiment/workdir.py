@@ -95,6 +95,15 @@ def teacher_workdir(config: Config, workdir: str | os.PathLike) -> Path:
     return Path(config.distill.teacher or workdir).expanduser()
 
 
+def _tidy(path: Path) -> None:
+    """Deletes what a killed run left among the checkpoints."""
+    from simclr_jax import checkpoint  # Orbax: not for a refusal
+
+    below = path.glob("stages/**/checkpoints")
+    for folder in (path / "checkpoints", path / START, *below):
+        checkpoint.tidy(folder)
+
+
 class Workdir:
     """One run's folder: nothing is written before `open`; `close` ends its lock.
 
@@ -136,6 +145,7 @@ class Workdir:
             raise RequestError(f"--workdir: another run is using {path}") from error
         try:
             check(path, config)
+            _tidy(path)
             if not _begun(path):  # nothing to continue: the metrics start anew
                 (path / "metrics.jsonl").unlink(missing_ok=True)
             replace(path / "config.json", to_json(config))

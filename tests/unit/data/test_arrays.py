@@ -1,6 +1,7 @@
 """Data sets that are arrays (mnist5k, npz), and drawing subsets."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -284,6 +285,14 @@ def test_what_is_not_asked_for_is_not_unpacked(tmp_path, arrays):
         assert tracemalloc.get_traced_memory()[1] < 2**26
     finally:
         tracemalloc.stop()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    path = str(tmp_path / "set.npz")
+    os.mkfifo(path)
+    for read in (given.read, partial(data.describe, "npz")):
+        with pytest.raises(DataError, match=r"^path: .*it is not a regular file"):
+            read(path=path)
 
 
 def test_a_single_array_is_no_npz(tmp_path, arrays):

@@ -191,6 +191,27 @@ def test_a_path_that_the_system_refuses_is_named(tmp_path, config, field):
         validate(config)
 
 
+@pytest.mark.parametrize("folder", ["checkpoints", "start", "stages/a/b/checkpoints"])
+def test_what_a_killed_run_left_is_deleted_when_the_next_begins(
+    tmp_path, config, folder
+):
+    left = tmp_path / folder / "100.old.tmp"
+    (left / "arrays").mkdir(parents=True)
+    (left.parent / "200.damaged").mkdir()
+    (tmp_path / "config.json").write_text(to_json(config))
+    Workdir(tmp_path, config).open().close()
+    assert [x.name for x in left.parent.iterdir()] == ["200.damaged"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_a_pipe_is_not_waited_for(workdir, config, name):
+    begin(workdir)
+    (workdir.path / name).unlink(missing_ok=True)
+    os.mkfifo(workdir.path / name)
+    with pytest.raises(RequestError, match=f"{name}: not a regular file"):
+        check(workdir.path, config)
+
+
 def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
     assert Workdir(tmp_path / "run", config).results() == {}
     assert not (tmp_path / "run").exists()
