@@ -3,6 +3,7 @@
 Data sets raise a DataError; `experiment.preflight` turns it into a RequestError.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def ending(error: Exception) -> tuple[int | None, str]:
         advice = "lower config.batch_size, or set config.microbatch or config.remat"
         return 1, f"error: {first}; {advice}=True"
     return None, ""
+
+
+def refused(path: str | os.PathLike) -> str:
+    """Why the system takes no path like this, as a name too long; "" if it does.
+
+    That there is no such file is no reason.
+    """
+    try:
+        Path(path).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, RuntimeError) as error:  # a byte 0; ~ of an unknown user
+        return str(error)
+    return ""
 
 
 def in_clone() -> bool:

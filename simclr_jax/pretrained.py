@@ -23,6 +23,7 @@ import numpy as np
 from simclr_jax import augment, heads
 from simclr_jax.data.pictures import Form, Pictures, batches, counted
 from simclr_jax.encoders import ResNet
+from simclr_jax.errors import refused
 from simclr_jax.export import safetensors
 from simclr_jax.heads import Classifier, Projector
 
@@ -245,6 +246,8 @@ def load(
       FileNotFoundError: there is no such run or file, or it has no such checkpoint.
       ValueError: no such stage, variant or step, or the checkpoint or file is damaged.
     """
+    if why := refused(run):
+        raise ValueError(f"can't use {run}: {why}")
     path = Path(run).expanduser()
     if path.is_file():
         if (stage, variant, step) != ("pretrain", "", None):

@@ -4,6 +4,7 @@
 
 startup.stop_at_once()  # on a signal while packages are imported
 startup.keep_stderr()
+startup.print_any_name()
 startup.require_packages()
 startup.use_huge_pages()  # starts this Python again, so it precedes all that is slow
 startup.set_cpu_flags()
@@ -122,8 +123,11 @@ def set_compilation_cache() -> None:
     JAX_COMPILATION_CACHE_DIR names another folder, empty for none. What XLA found when
     it timed a GPU's operations is kept in a folder inside. That is jax's own
     default; "all" would add a cache of kernels, which did not work together with the
-    cache of compiled steps (jax-ml/jax pull request 22899).
+    cache of compiled steps (jax-ml/jax pull request 22899). If nothing can be written
+    there, one line says so.
     """
+    import warnings
+
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     os.environ.setdefault(
         "JAX_COMPILATION_CACHE_DIR", os.path.join(home, "simclr_jax", "xla")
@@ -133,6 +137,34 @@ def set_compilation_cache() -> None:
         "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES",
         "xla_gpu_per_fusion_autotune_cache_dir",
     )
+    folder = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if not folder or "://" in folder:  # none, or a bucket
+        return
+    # Otherwise jax warns of each program that it can't read or write.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation")
+    if why := _unwritable(folder):
+        os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+        if not os.path.isdir(folder):
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+        if sys.stderr is not None:
+            print(
+                f"compiled steps can't be kept in {folder}: {why}; "
+                "JAX_COMPILATION_CACHE_DIR names another folder",
+                file=sys.stderr,
+            )
+
+
+def _unwritable(folder: str) -> str:
+    """Why no file can be written below a folder, which may be missing; "" if one can.
+
+    Writes nothing.
+    """
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        return f"{place} is not a folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} is read-only"
 
 
 class _Unread(io.FileIO):
@@ -167,6 +199,15 @@ def keep_stderr() -> None:
         return
     sys.stderr.flush()
     sys.stderr = _stderr(os.dup(2), sys.stderr.encoding)
+
+
+def print_any_name() -> None:
+    """Lets stdout take names of files in any encoding: a byte E9 becomes \\udce9.
+
+    Otherwise a table that names such a file would end in a UnicodeEncodeError.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def filter_stderr() -> None:

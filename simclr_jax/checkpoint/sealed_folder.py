@@ -5,7 +5,8 @@ becomes `400` in one rename. store.py decides what the files hold.
 
     DIR/400/digests.json    the record; sealed with its own digest
     DIR/400.damaged         a folder that failed its check; never deleted
-    DIR/400.tmp             left by a killed write; removed by the next write
+    DIR/400.tmp             left by a killed write; removed by the next run or write
+    DIR/400.old.tmp         left by a killed deletion; likewise
 
 One process writes into DIR at a time (`Workdir` holds the lock), and one thread of it
 (`BackgroundSaver` waits for the save before).
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,12 +37,17 @@ class Damaged(Exception):
 def begin(directory: Path, number: int) -> Path:
     """Makes an empty `NUMBER.tmp` to write into; removes what killed writes left."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in os.listdir(directory):
-        if re.fullmatch(r"[0-9]+(\.old)?\.tmp", name):
-            shutil.rmtree(directory / name)
+    for folder in leftovers(directory):
+        shutil.rmtree(folder)
     folder = directory / f"{number}.tmp"
     folder.mkdir()
     return folder
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """What killed writes and deletions left."""
+    names = os.listdir(directory)
+    return [directory / x for x in names if re.fullmatch(r"[0-9]+(\.old)?\.tmp", x)]
 
 
 def publish(folder: Path, content: dict[str, Any]) -> None:
@@ -90,6 +97,9 @@ def read(folder: Path) -> dict[str, Any]:
       OSError: it can't be read.
     """
     try:
+        if not stat.S_ISREG((folder / _RECORD).stat().st_mode):
+            # To open a pipe would wait for ever.
+            raise Damaged(f"{_RECORD} is not a regular file")
         sealed = (folder / _RECORD).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Damaged(f"{_RECORD} is missing") from error
@@ -115,7 +125,11 @@ def _check(folder: Path, record: dict[str, Any]) -> None:
         )
     if folder.name != str(record["number"]):
         raise Damaged(f"it is a copy of step {record['number']}")
-    sizes = {name: path.lstat().st_size for name, path in _files(folder)}
+    sizes = {}
+    for name, path in _files(folder):
+        if not path.is_file():
+            raise Damaged(f"{name} is not a regular file")
+        sizes[name] = path.lstat().st_size
     del sizes[_RECORD]
     for name, (size, _) in record["files"].items():
         if name not in sizes:

@@ -88,6 +88,21 @@ def save(
         sealed_folder.delete(directory / str(old))
 
 
+@processes.first_only
+def tidy(directory: str | os.PathLike) -> None:
+    """Deletes what a killed save or deletion left in a folder of steps, if possible.
+
+    `save` does so too. But after the last save of a training none follows.
+
+    Args:
+      directory: the folder given to `save`; it may be missing. Nobody else may be
+        saving into it.
+    """
+    with contextlib.suppress(OSError):
+        for folder in sealed_folder.leftovers(Path(directory)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @processes.agreed
 def steps(directory: str | os.PathLike) -> list[int]:
     """The complete steps of a folder.

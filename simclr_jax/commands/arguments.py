@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from simclr_jax.errors import DataError, RequestError, install
+from simclr_jax.errors import DataError, RequestError, install, refused
 
 if TYPE_CHECKING:
     from simclr_jax.data.given import Given
@@ -129,6 +129,8 @@ def read_images(flags: argparse.Namespace) -> "Given":
 
 def check_out(path: str) -> None:
     """Raises RequestError if a file of this name can't be written."""
+    if why := refused(path):
+        raise RequestError(f"can't use {path}: {why}")
     folder = Path(path).expanduser().parent
     if not folder.is_dir():
         raise RequestError(f"{path}: there is no folder {folder}; make it first")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_jax.commands import arguments
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, refused
 
 if TYPE_CHECKING:
     from simclr_jax.pretrained import Encoder
@@ -62,7 +62,7 @@ def run(flags: argparse.Namespace) -> None:
         return
     path = Path(flags.out).expanduser()
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(table, encoding="utf-8")
+    temporary.write_text(table, encoding="utf-8", errors="backslashreplace")
     os.replace(temporary, path)
     print(f"classes: {flags.out} ({len(names):,} images)")
 
@@ -71,7 +71,8 @@ def _classifier(flags: argparse.Namespace) -> "Encoder":
     """The network of the first stage that has one, unless the flags name one."""
     from simclr_jax import pretrained
 
-    if flags.stage or not Path(flags.run).expanduser().is_dir():
+    folder = not refused(flags.run) and Path(flags.run).expanduser().is_dir()
+    if flags.stage or not folder:
         encoder = arguments.load(flags)
     else:
         encoder = None

@@ -180,7 +180,10 @@ def request(flags: Flags) -> Request:
     recipes_epochs = _epochs(config)
     change(config, flags.changes)
     given = frozenset(path for path, _ in flags.changes)
-    notes = _shorten_warmups(config, recipes_epochs, given)
+    notes = (
+        *_given_twice(flags.changes),
+        *_shorten_warmups(config, recipes_epochs, given),
+    )
     return Request(
         config,
         flags.workdir,
@@ -191,8 +194,17 @@ def request(flags: Flags) -> Request:
         flags.table,
         joined,
         given,
-        tuple(notes),
+        notes,
     )
+
+
+def _given_twice(changes: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """A line for each tuple that is given twice: one might expect that both count."""
+    last = dict(changes)
+    for path, text in last.items():
+        others = [x for name, x in changes if name == path and x != text]
+        if others and every_type().get(path) is tuple:
+            yield f"{path} is given twice; the last counts: {text}"
 
 
 def _epochs(config: Config) -> dict[str, int]:
@@ -228,8 +240,7 @@ def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:
     """Sets the fields that the command line names; their order does not matter.
 
     Args:
-      changes: `("optimizer.lr", "0.1")`, ...; if a tuple is given twice, the two are
-        joined.
+      changes: `("optimizer.lr", "0.1")`, ...; the last of two counts.
 
     Raises:
       RequestError: there is no such field, or the value does not fit it.
@@ -239,9 +250,7 @@ def change(config: Config, changes: Sequence[tuple[str, str]]) -> None:
     given: dict[str, Any] = {}
     method = dict(changes).get("method.name") or recipes_method or ""
     for path, text in changes:
-        value = _value(config, path, text, own_method=method.endswith(".py"))
-        again = isinstance(value, tuple) and path in given
-        given[path] = given[path] + value if again else value
+        given[path] = _value(config, path, text, own_method=method.endswith(".py"))
     for path, value in given.items():
         *sections, leaf = path.split(".")
         section = reduce(getitem, sections, config)

@@ -12,6 +12,7 @@ import numpy as np
 
 from simclr_jax import encoders, heads, methods
 from simclr_jax.config.stages import STAGES, teachers
+from simclr_jax.errors import refused
 from simclr_jax.export import embeddings, formats
 from simclr_jax.methods import byol, moco
 from simclr_jax.training import optimizers as optim
@@ -24,6 +25,11 @@ _INT32 = 2**31 - 1  # the largest step, position or size that the arrays can hol
 _SIDE = 8192  # of an image in pixels
 _UNITS = 2**20  # of a layer of a head
 _WIDTH = 64  # times the standard width; the widest published is 4
+# Fields that name a file or folder to read.
+PATHS = (
+    *("data.path", "data.data_dir", "data.labels", "pretrained", "init_from"),
+    *("finetune.label_file", "distill.teacher", "embed.images"),
+)
 # A rule takes a field's value. It returns None for a valid one, else what is accepted.
 Rule = Callable[[Any], str | None]
 
@@ -97,6 +103,11 @@ def _formats(value: tuple) -> str | None:
 
 def _level(value: str) -> str | None:
     return None if re.fullmatch(r"h|z|head_[1-9]\d*", value) else "h, head_1, ... or z"
+
+
+def _path(value: str) -> str | None:
+    why = refused(value) if value else ""
+    return f"a path that can be used: {why}" if why else None
 
 
 def _method(value: str) -> str | None:
@@ -178,6 +189,7 @@ RULES: dict[str, Rule] = {
     "devices": integer(0),
     "fsdp": _flag,
     "init_normalized": _flag,
+    **dict.fromkeys(PATHS, _path),
     "log_every": integer(1),
     "scores_every_epochs": integer(0),
     "eval_batch_size": integer(1),

@@ -7,6 +7,10 @@ from typing import Any
 from simclr_jax.errors import DataError, install, one_line
 
 
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_OF_JAX = "1"  # what importing jax sets; XLA's own log shall go on at this level
+
+
 @functools.cache
 def tensorflow() -> Any:
     """The tensorflow module, imported once, with its log off and all GPUs hidden.
@@ -17,7 +21,9 @@ def tensorflow() -> Any:
     Raises:
       DataError: TensorFlow is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    level = os.environ.get(_LEVEL)
+    if level in (None, _OF_JAX):
+        os.environ[_LEVEL] = "3"
     # oneDNN prints to stderr at every log level, and decoding does not need it.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
@@ -28,6 +34,9 @@ def tensorflow() -> Any:
             "this data set needs TensorFlow, which can't be imported "
             f"({one_line(error)}); {install('train')}",
         ) from error
+    finally:
+        if level is not None:
+            os.environ[_LEVEL] = level
     tf.config.set_visible_devices([], "GPU")
     return tf
 

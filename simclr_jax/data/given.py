@@ -4,19 +4,17 @@ They need no split and no recipe. `pictures` prepares them for a network.
 """
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from simclr_jax.data import damage, summary
+from simclr_jax.data import damage, npz, summary
 from simclr_jax.data.arrays import ArrayDataset
 from simclr_jax.data.folder import FolderReader
 from simclr_jax.data.reader import Info, Reader
 from simclr_jax.data.scan import scan
-from simclr_jax.errors import DataError, one_line
+from simclr_jax.errors import DataError, one_line, refused
 
 
 class Given(NamedTuple):
@@ -52,6 +50,8 @@ def read(path: str | os.PathLike, skip_damaged: int = 0) -> Given:
     Raises:
       DataError: there are no images, or they can't be read.
     """
+    if why := refused(path):
+        raise DataError("path", f"can't use {path}: {why}")
     place = Path(path).expanduser()
     if place.is_dir():
         return _folder(str(place), skip_damaged)
@@ -101,12 +101,11 @@ def _folder(path: str, skip_damaged: int) -> Given:
 def _archive(path: str) -> Given:
     """The arrays of an .npz archive."""
     try:
+        npz.require_file(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if "images" in archive.files:
-                images = archive["images"]
-                labels = archive["labels"] if "labels" in archive.files else None
-                return _arrays(path, images, labels)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                return _arrays(path, archive)
+    except npz.UNREADABLE as error:
         raise DataError("path", f"cannot read {path}: {one_line(error)}") from error
     dataset = ArrayDataset("npz", path)  # which says what is missing
     splits = {name: dataset.reader(name) for name in dataset.info.num_examples}
@@ -122,21 +121,18 @@ def _archive(path: str) -> Given:
     )
 
 
-def _arrays(path: str, images: np.ndarray, labels: np.ndarray | None) -> Given:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or 0 in images.shape:
+def _arrays(path: str, archive: np.lib.npyio.NpzFile) -> Given:
+    shape, dtype = npz.header(archive, "images")
+    if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
         raise DataError(
             "path",
-            f"images in {path} is {images.dtype} {list(images.shape)}; it must be "
-            "uint8 [N, H, W] or [N, H, W, C]",
+            f"images in {path} is {dtype} {list(shape)}; it must be uint8 [N, H, W] "
+            "or [N, H, W, C]",
         )
-    count = len(images)
-    if labels is None:
-        labels = np.full(count, -1, np.int32)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise DataError(
-            "path",
-            f"labels in {path} is {labels.dtype} {list(labels.shape)}; it must be "
-            f"{count} integers",
-        )
+    count, labels = shape[0], np.full(shape[0], -1, np.int32)
+    if "labels" in archive.files:
+        npz.require_labels(archive, path, "labels", count)
+        labels = archive["labels"]
+    images = archive["images"]
     files = [f"images[{row}]" for row in range(count)]
     return Given(images.reshape(*images.shape[:3], -1), files, labels.astype(np.int32))

@@ -8,6 +8,8 @@ its own, which mixes its classes: so a part of it can be the test split.
 """
 
 import contextlib
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,12 @@ from simclr_jax.data.order import permuted
 from simclr_jax.data.reader import Info
 from simclr_jax.errors import DataError, one_line
 
+# What reading an archive raises if it is damaged, encrypted, or claims to hold more
+# than fits into the memory.
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, MemoryError, OverflowError),
+)
 _SPLITS = ("train", "test")
 _ORDER = (0,)  # the seed of that order; another one would be another data set
 _UNSPLIT = "{}: no test_images; its images are read in a fixed random order"
@@ -103,6 +111,7 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
     if not path:
         raise DataError("path", "empty; 'npz' needs the path of an .npz file")
     try:
+        require_file(path)
         # Opened here, because np.load does not close a file that proves truncated.
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -112,8 +121,47 @@ def _opened(path: str) -> Iterator[np.lib.npyio.NpzFile]:
                 yield archive
     except FileNotFoundError as error:
         raise DataError("path", f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataError("path", f"cannot read {path}: {one_line(error)}") from error
+
+
+def require_file(path: str) -> None:
+    """Raises OSError if it is a pipe or a device, whose reader may wait for ever."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("it is not a regular file")
+
+
+def header(archive: np.lib.npyio.NpzFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of an array, whose content is not read.
+
+    Raises:
+      ValueError: it is no array.
+    """
+    assert archive.zip is not None  # until it is closed
+    if key in archive.zip.namelist():  # np.load gives bytes, or an array
+        raise ValueError(f"the member {key} has no suffix .npy, which np.savez writes")
+    with archive.zip.open(f"{key}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(member)
+    return shape, dtype
+
+
+def require_labels(
+    archive: np.lib.npyio.NpzFile, path: str, key: str, count: int
+) -> None:
+    """Raises DataError unless an array has `count` integers; does not read them."""
+    shape, dtype = header(archive, key)
+    if shape != (count,) or dtype.kind not in "iu":
+        raise DataError(
+            "path",
+            f"{key} in {path} is {dtype} {list(shape)}; it must be {count} integers",
+        )
 
 
 def _image_shape(
@@ -127,14 +175,7 @@ def _image_shape(
             f"{path} has no {key!r}; it needs train_images, and may have "
             "train_labels, test_images and test_labels",
         )
-    with archive.zip.open(f"{key}.npy") as member:  # type: ignore[union-attr]
-        version = np.lib.format.read_magic(member)
-        header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = header(member)
+    shape, dtype = header(archive, key)
     if dtype != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
         raise DataError(
             "path",
@@ -150,13 +191,8 @@ def _labels(archive: np.lib.npyio.NpzFile, path: str, split: str) -> np.ndarray:
     key, count = f"{split}_labels", _image_shape(archive, path, split)[0]
     if key not in archive.files:
         return np.full(count, -1, np.int32)
+    require_labels(archive, path, key, count)
     labels = archive[key]
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise DataError(
-            "path",
-            f"{key} in {path} is {labels.dtype} {list(labels.shape)}; it must be "
-            f"{count} integers",
-        )
     # Before they become int32, in which 2^32 would be 0.
     for label in (int(labels.min()), int(labels.max())):
         if not -1 <= label < _MOST_CLASSES:

@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from simclr_jax.data import listed
 from simclr_jax.data.image_files import HEIF_SUFFIXES, suffixes
-from simclr_jax.errors import DataError
+from simclr_jax.errors import DataError, refused
 
 # What systems leave beside photos; compared in lower case. All other names of this kind
 # start with a dot.
@@ -34,7 +34,7 @@ class Split(NamedTuple):
     """The files of a split and the class folder of each."""
 
     files: tuple[str, ...]  # below the folder, in stored order
-    classes: tuple[str | None, ...]  # of each file; None: it has none
+    classes: tuple[str | None, ...]  # of each file, in UTF-8; None: it has none
 
     def without(self, files: Mapping[str, str]) -> "Split":
         """The split without these files."""
@@ -73,6 +73,8 @@ def scan(path: str) -> Scan:
     """
     if not path:
         raise DataError("path", "empty; 'folder' needs the path of a folder")
+    if why := refused(path):
+        raise DataError("path", f"can't use {path}: {why}")
     root = Path(path)
     left: Counter[str] = Counter()
     if root.is_file() and root.suffix.lower() in _LISTS:
@@ -236,7 +238,8 @@ def _splits(
         notes = [f"no classes, because in no folder: {len(loose):,} of the images"]
         notes *= bool(loose and filled)
         return {"train": Split(every, (None,) * len(every))}, notes
-    return {"train": Split(every, tuple(file.split("/")[0] for file in every))}, []
+    classes = tuple(_readable(file.split("/")[0]) for file in every)
+    return {"train": Split(every, classes)}, []
 
 
 def _are_splits(folders: Mapping[str, list[str]]) -> bool:
@@ -258,7 +261,15 @@ def _split(name: str, files: list[str]) -> Split:
     parts = [file.split("/") for file in ordered]
     if any(len(part) < 3 for part in parts):
         return Split(ordered, (None,) * len(ordered))
-    return Split(ordered, tuple(part[1] for part in parts))
+    return Split(ordered, tuple(_readable(part[1]) for part in parts))
+
+
+def _readable(name: str) -> str:
+    """A folder's name as UTF-8 can have it: the byte E9 of another encoding is \\xe9.
+
+    Python decodes such a byte to half a character, which no file can hold.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _ordered(files: Iterable[str], prefix: str) -> tuple[str, ...]:

@@ -34,9 +34,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes text in UTF-8; see `replacing`."""
+    """Writes text in UTF-8; see `replacing`.
+
+    It may have names of files in another encoding: their bytes are written as \\udce9.
+    """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -59,6 +62,8 @@ def read_object(
     `require` raises ValueError if it is not the object that is expected there.
     """
     try:
+        if path.exists() and not path.is_file():  # to open a pipe waits for ever
+            raise ValueError("not a regular file")
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             raise ValueError("not a JSON object")

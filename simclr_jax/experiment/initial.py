@@ -65,6 +65,8 @@ def read(config: Config, info: data.Info) -> Start:
     path = Path(config.init_from).expanduser()
     if not path.exists():
         raise RequestError(f"config.init_from: {path} does not exist")
+    if not path.is_dir() and not path.is_file():  # to open a pipe waits for ever
+        raise RequestError(f"config.init_from: {path} is not a regular file")
     try:
         if path.is_dir():
             found = weights.Weights(*saved.read(path), ours=True)

@@ -18,7 +18,7 @@ from simclr_jax import processes
 from simclr_jax.config.fields import Config, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
-from simclr_jax.errors import RequestError
+from simclr_jax.errors import RequestError, refused
 from simclr_jax.experiment import provenance, tensorboard
 from simclr_jax.experiment.files import naming, read_object, replace
 from simclr_jax.experiment.results import results
@@ -34,6 +34,8 @@ def check(path: str | os.PathLike, config: Config) -> None:
     Once a run has saved a checkpoint, its workdir accepts only that recipe. A run that
     was rejected, diverged or ran out of memory before that leaves it open to others.
     """
+    if why := refused(path):
+        raise RequestError(f"--workdir: can't use {path}: {why}")
     path = Path(path).expanduser()
     if path.exists() and not path.is_dir():
         raise RequestError(f"--workdir: {path} is not a folder")
@@ -93,6 +95,15 @@ def teacher_workdir(config: Config, workdir: str | os.PathLike) -> Path:
     return Path(config.distill.teacher or workdir).expanduser()
 
 
+def _tidy(path: Path) -> None:
+    """Deletes what a killed run left among the checkpoints."""
+    from simclr_jax import checkpoint  # Orbax: not for a refusal
+
+    below = path.glob("stages/**/checkpoints")
+    for folder in (path / "checkpoints", path / START, *below):
+        checkpoint.tidy(folder)
+
+
 class Workdir:
     """One run's folder: nothing is written before `open`; `close` ends its lock.
 
@@ -134,6 +145,7 @@ class Workdir:
             raise RequestError(f"--workdir: another run is using {path}") from error
         try:
             check(path, config)
+            _tidy(path)
             if not _begun(path):  # nothing to continue: the metrics start anew
                 (path / "metrics.jsonl").unlink(missing_ok=True)
             replace(path / "config.json", to_json(config))

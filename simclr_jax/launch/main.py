@@ -25,6 +25,7 @@ def start() -> int:
     """
     startup.stop_at_once()
     startup.keep_stderr()
+    startup.print_any_name()
     startup.require_packages()
     startup.use_huge_pages()
     startup.set_cpu_flags()

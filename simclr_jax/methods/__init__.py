@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from simclr_jax.errors import refused
 from simclr_jax.heads import Projector
 from simclr_jax.losses import contrastive_accuracy, l2_normalize
 
@@ -75,6 +76,8 @@ def names() -> tuple[str, ...]:
 
 def _module(name: str) -> ModuleType:
     if name.endswith(".py"):
+        if why := refused(name):
+            raise ValueError(f"{name}: {why}")
         return _module_at(Path(name).expanduser().resolve())
     if name not in names():
         raise ValueError(

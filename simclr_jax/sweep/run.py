@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from simclr_jax.config.command_line import Request
-from simclr_jax.errors import FailedError, RequestError
+from simclr_jax.errors import FailedError, RequestError, refused
 from simclr_jax.signals import check_stop, stop_requested, stop_with
 from simclr_jax.sweep import plan, recipe
 from simclr_jax.sweep.plan import Point
@@ -219,6 +219,8 @@ def run_request(request: Request, argv: list[str]) -> None:
       RequestError: the recipe's sweep, one of its points or `--index` is wrong.
       FailedError, StoppedError: as `run`.
     """
+    if why := refused(request.workdir):
+        raise RequestError(f"--workdir: can't use {request.workdir}: {why}")
     sweep = recipe.load(request.recipe)
     seeds = plan.seeds_of(request.seeds)
     points = plan.points(sweep, request.config, seeds, request.workdir)

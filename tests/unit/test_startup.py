@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,35 @@ for line in ({NOISE!r}, "E1126 cuda_dnn.cc:5] a real error", {NOISE!r}, "W a war
     os.write(2, (line + "\\n").encode())
 print("step 1 \u00e9", file=sys.stderr)
 """
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "read-only", "new", "none"])
+def test_one_line_for_a_cache_that_cannot_be_written(
+    tmp_path, monkeypatch, capsys, kind
+):
+    (tmp_path / "file").touch()
+    folder = {"none": "", "read-only": tmp_path}.get(kind, tmp_path / kind)
+    folder = tmp_path / "file" / "xla" if kind == "below a file" else folder
+    if kind == "read-only":  # whoever runs this may write anywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "all")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+    with warnings.catch_warnings():
+        startup.set_compilation_cache()
+        for doing in ("reading", "writing") if folder else ():
+            warnings.warn(  # as jax does
+                f"Error {doing} persistent compilation cache entry for 'f': x",
+                stacklevel=1,
+            )
+    told = capsys.readouterr().err
+    bad = kind not in ("new", "none")
+    assert told.count("\n") == told.count(f"can't be kept in {folder}") == bad
+    kept = "" if kind in ("file", "below a file") else str(folder)
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == kept
+    xla = os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"]
+    assert xla == ("none" if bad else "all")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_only_the_autotuners_message_is_dropped():
@@ -153,6 +183,18 @@ def test_a_run_goes_on_after_the_reader_of_its_stderr_has_ended(filtered):
     said, _ = process.communicate(b"\n")
     assert said == b"still here"
     assert process.returncode == 0
+
+
+def test_stdout_takes_names_in_any_encoding():
+    script = (
+        "import os; from simclr_jax import startup; startup.print_any_name(); "
+        "print(os.fsdecode(b'caf\\xe9 \\xc3\\xa9'))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    )
+    assert ended.stdout.decode() == "caf\\udce9 é\n"
 
 
 def test_a_run_without_stderr_has_one_that_goes_nowhere(tmp_path):

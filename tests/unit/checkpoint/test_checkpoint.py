@@ -342,7 +342,25 @@ def test_other_damage(directory, capfd):
     expect("digests.json is missing")
     (newest / "digests.json").unlink()
     (newest / "digests.json").mkdir()
-    expect("digests.json is missing")
+    expect("digests.json is not a regular file")
+    (newest / "digests.json").unlink()
+    os.mkfifo(newest / "digests.json")  # to open it would wait for ever
+    expect("digests.json is not a regular file")
+    data = next(x for x in (newest / "arrays").rglob("*") if x.is_file())
+    data.unlink()
+    os.mkfifo(data)
+    expect("arrays/.+ is not a regular file")
+
+
+def test_what_a_killed_deletion_left_is_deleted(directory, tmp_path):
+    left = [directory / name for name in ("100.old.tmp", "500.tmp")]
+    others = [directory / name for name in ("200.damaged", "mine.tmp")]
+    kept = sorted([*directory.iterdir(), *others])
+    for folder in (*left, *others):
+        shutil.copytree(directory / "300", folder)
+    checkpoint.tidy(directory)
+    assert sorted(directory.iterdir()) == kept
+    checkpoint.tidy(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(

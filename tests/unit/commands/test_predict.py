@@ -47,6 +47,21 @@ def test_each_image_gets_the_most_probable_class(run, photos, tmp_path, capsys):
     assert file.read_text() == out
 
 
+@pytest.mark.parametrize("command", ["predict", "embed"])
+@pytest.mark.parametrize("wrong", ["RUN", "IMAGES", "--out"])
+def test_a_path_that_the_system_refuses_is_a_wrong_request(
+    run, photos, tmp_path, capsys, command, wrong
+):
+    long = str(tmp_path / ("n" * 300))
+    words = {"RUN": str(run.workdir.path), "IMAGES": str(photos)}
+    words |= {"--out": f"--out={long}"} if wrong == "--out" else {wrong: long}
+    if wrong != "--out" and command == "embed":
+        words["--out"] = f"--out={tmp_path / 'embeddings.npz'}"
+    code = launch.main(["launch.py", command, *words.values()])
+    assert code == 2
+    assert "File name too long" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_without_a_classifier_it_says_where_it_looked(run, photos, tmp_path, capsys):
     shutil.copytree(run.workdir.path / "checkpoints", tmp_path / "run" / "checkpoints")
     code, out, error = main(capsys, tmp_path / "run", photos)

@@ -101,15 +101,14 @@ def test_fields_are_set_with_their_types():
         "--noconfig.probe.online",
         "--config.augment.second.blur=0.5",  # unset in the recipe
         "--config.method.temperature=None",
-        "--config.stages=pretrain",
-        "--config.stages=('knn',)",  # a tuple given twice: both count
+        "--config.stages=('knn',)",
     )
     assert (found.optimizer.lr, type(found.optimizer.lr)) == (3.0, float)
     assert (found.batch_size, found.seed) == (32, 4)
     assert (found.remat, found.probe.online) == (True, False)
     assert found.augment.second.blur == 0.5
     assert found.method.temperature is None
-    assert found.stages == ("pretrain", "knn")
+    assert found.stages == ("knn",)
     assert found.is_locked
 
 
@@ -129,6 +128,18 @@ def test_the_order_of_flags_does_not_matter():
 
 def test_the_last_of_two_counts():
     assert config("--config.seed=1", "--config.seed=2").seed == 2
+
+
+def test_of_two_tuples_too_the_last_counts_and_a_line_says_so():
+    words = [
+        *("--config.stages=pretrain", "--config.augment.crop_scale=0.2,1.0"),
+        *("--config.stages=pretrain,knn", "--config.augment.crop_scale=0.2,1.0"),
+        *("--config.seed=1", "--config.seed=2"),
+    ]
+    found = parse(["launch.py", RECIPE, "--workdir=x", *words])
+    assert found.config.stages == ("pretrain", "knn")
+    assert found.config.augment.crop_scale == (0.2, 1.0)
+    assert found.notes == ("stages is given twice; the last counts: pretrain,knn",)
 
 
 def test_own_flags():

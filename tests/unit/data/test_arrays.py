@@ -1,8 +1,13 @@
 """Data sets that are arrays (mnist5k, npz), and drawing subsets."""
 
+import io
+import os
 import re
 import subprocess
 import sys
+import tracemalloc
+import zipfile
+from functools import partial
 from itertools import islice
 
 import jax
@@ -11,6 +16,7 @@ import pytest
 from tiny import ROOT
 
 from simclr_jax import data
+from simclr_jax.data import given
 from simclr_jax.errors import DataError
 
 
@@ -157,7 +163,7 @@ def test_npz_without_labels(tmp_path, arrays):
         ({"test_labels": np.array([1, 2**64 - 1], np.uint64)}, f"label {2**64 - 1};"),
         ({"train_labels": np.full(6, 2_000_000_000)}, "from 0 to 999999, or -1"),
         ({"train_labels": np.full(6, 1_000_000)}, "the label 1000000;"),
-        ({"train_labels": np.array([{}] * 6)}, "allow_pickle=False"),
+        ({"train_labels": np.array([{}] * 6)}, r"object \[6\]; it must be 6 integers"),
     ],
 )
 def test_wrong_npz_is_refused(tmp_path, arrays, change, message):
@@ -218,6 +224,75 @@ def test_unreadable_npz_is_refused(tmp_path, arrays, content):
     with pytest.raises(DataError, match=r"^path: ") as error:
         data.load("npz", "train", path=str(path))
     assert "\n" not in str(error.value)
+
+
+def archive(path, arrays, **members):
+    """An .npz with further members, by their whole names."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array)
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("wrong", ["train_images", "train_labels", "test_labels"])
+@pytest.mark.parametrize("content", [b"not an array", None])
+def test_a_member_without_suffix_is_named(tmp_path, arrays, wrong, content):
+    """np.load gives its bytes, or an array if it has one's beginning."""
+    array = io.BytesIO()
+    np.save(array, arrays.pop(wrong))
+    content = content or array.getvalue()
+    path = archive(tmp_path / "set.npz", arrays, **{wrong: content})
+    with pytest.raises(DataError, match=f"^path: .*member {wrong} has no suffix .npy"):
+        data.describe("npz", path=str(path))
+
+
+def test_images_given_without_suffix_are_named(tmp_path, arrays):
+    path = archive(tmp_path / "set.npz", {}, images=b"not an array")
+    with pytest.raises(DataError, match=r"^path: .*member images has no suffix .npy"):
+        given.read(path)
+
+
+@pytest.mark.parametrize("count", [10**12, 2**62, 10**30])
+def test_a_header_that_claims_more_than_the_memory_is_refused(tmp_path, arrays, count):
+    head = io.BytesIO()
+    fields = {"descr": "|u1", "fortran_order": False, "shape": (count, 5, 4)}
+    np.lib.format.write_array_header_1_0(head, fields)
+    for name in ("train_images", "images"):
+        others = {x: arrays[x] for x in arrays if x != name and name != "images"}
+        members = {f"{name}.npy": head.getvalue()}
+        path = str(archive(tmp_path / f"{name}.npz", others, **members))
+        read = given.read if name == "images" else partial(data.describe, "npz")
+        with pytest.raises(DataError, match=f"^path: .*{path}"):
+            read(path=path)
+
+
+def test_what_is_not_asked_for_is_not_unpacked(tmp_path, arrays):
+    """A member of 256 MB in 260 kB, and labels that are as many."""
+    path = tmp_path / "set.npz"
+    zeros = np.zeros(2**28, np.uint8)
+    archive(path, arrays | {"other": zeros})
+    assert path.stat().st_size < 2**19
+    tracemalloc.start()
+    try:
+        assert data.describe("npz", path=str(path)).num_examples["train"] == 6
+        archive(path, arrays | {"train_labels": zeros})
+        tracemalloc.reset_peak()
+        with pytest.raises(DataError, match=r"train_labels .* must be 6 integers"):
+            data.describe("npz", path=str(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    path = str(tmp_path / "set.npz")
+    os.mkfifo(path)
+    for read in (given.read, partial(data.describe, "npz")):
+        with pytest.raises(DataError, match=r"^path: .*it is not a regular file"):
+            read(path=path)
 
 
 def test_a_single_array_is_no_npz(tmp_path, arrays):

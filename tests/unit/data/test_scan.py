@@ -111,6 +111,17 @@ def test_two_folders_for_one_split_are_refused(tmp_path):
         described(tmp_path)
 
 
+@pytest.mark.parametrize("layout", ["{}", "train/{}"])
+def test_a_class_in_another_encoding_has_a_name_that_can_be_written(tmp_path, layout):
+    """In Latin-1 "café" ends in the byte E9, which is not UTF-8."""
+    name = os.fsdecode(b"caf\xe9")
+    make(tmp_path, layout.format(name) + "/0.png", layout.format("plain") + "/0.png")
+    found = described(tmp_path).class_names
+    assert found == ("caf\\xe9", "plain")
+    assert "".join(found).encode()  # half a character would raise UnicodeEncodeError
+    assert sorted(labels(tmp_path, "train")) == list(found)
+
+
 def test_images_outside_the_classes_are_said(tmp_path):
     make(tmp_path, "train/a/0.png", "train/b/0.png", "train/stray.png", "loose.png")
     info = described(tmp_path)

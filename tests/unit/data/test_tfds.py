@@ -1,6 +1,8 @@
 """Data sets of TFDS: sizes, labels, what is missing or damaged."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -196,6 +198,32 @@ def test_damaged_files_are_named(tmp_path, kind, damage):
         data.load("tiny", "train", data_dir=str(folder))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_tensorflow_says_nothing_beside_the_error(tmp_path):
+    """Importing jax sets a log level of its own, at which TensorFlow warns."""
+    folder = write_tfds(tmp_path, "tfrecord", constant(12), {"train": range(12)})
+    file = next(folder.rglob("*train.tfrecord-*1-of*"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    script = (
+        "import os, sys, jax\n"
+        "from simclr_jax import data, errors\n"
+        "try:\n"
+        f"    data.load('tiny', 'train', data_dir={str(folder)!r})\n"
+        "except errors.DataError:\n"
+        "    print(os.environ['TF_CPP_MIN_LOG_LEVEL'])\n"
+    )
+    level = "TF_CPP_MIN_LOG_LEVEL"
+    plain = {name: value for name, value in os.environ.items() if name != level}
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=plain | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.stdout, ended.stderr) == ("1\n", "")  # XLA's level is jax's
 
 
 def real_tfds() -> Path:

@@ -1,6 +1,7 @@
 """Records that survive crashes, and recipes that may or may not continue."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,14 @@ import pytest
 import tiny_recipe
 
 from configs import common
+from simclr_jax.config.command_line import change
 from simclr_jax.config.fields import to_json
+from simclr_jax.config.rules import PATHS
+from simclr_jax.config.validate import validate
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore
+from simclr_jax.experiment.files import replace
 from simclr_jax.experiment.workdir import Workdir, check
 from simclr_jax.heads import Projector
 from simclr_jax.stages import run as stages
@@ -67,6 +72,11 @@ def test_a_full_disk_is_said_with_the_file(workdir, config, name):
     with pytest.raises(OSError, match=rf"No space .*'{workdir.path / name}'"):
         act()
     workdir.close()  # writes nothing that would fail again, without the name
+
+
+def test_a_page_takes_names_in_any_encoding(tmp_path):
+    replace(tmp_path / "report.html", os.fsdecode(b"caf\xe9.jpg \xc3\xa9"))
+    assert (tmp_path / "report.html").read_text("utf-8") == "caf\\udce9.jpg é"
 
 
 def test_forget_drops_one_variant_only(workdir):
@@ -162,6 +172,44 @@ def test_a_lost_recipe_does_not_let_another_one_in(workdir, config):
     check(workdir.path, config)
     with pytest.raises(RequestError, match=r"config\.seed"):
         check(workdir.path, changed(config, "seed", 7))
+
+
+@pytest.mark.parametrize(
+    "path, why", [("n" * 300, "File name too long"), ("~nobody-9/run", "home")]
+)
+def test_a_workdir_that_the_system_refuses_is_named(tmp_path, config, path, why):
+    path = path if path.startswith("~") else tmp_path / path
+    with pytest.raises(RequestError, match=f"^--workdir: .*{why}"):
+        check(path, config)
+
+
+@pytest.mark.parametrize("field", [*PATHS, "method.name"])
+def test_a_path_that_the_system_refuses_is_named(tmp_path, config, field):
+    """Not with exit code 1: the machine is sound."""
+    change(config, [(field, str(tmp_path / ("n" * 300 + ".py")))])
+    with pytest.raises(RequestError, match=f"^config.{field}: .*File name too long"):
+        validate(config)
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "start", "stages/a/b/checkpoints"])
+def test_what_a_killed_run_left_is_deleted_when_the_next_begins(
+    tmp_path, config, folder
+):
+    left = tmp_path / folder / "100.old.tmp"
+    (left / "arrays").mkdir(parents=True)
+    (left.parent / "200.damaged").mkdir()
+    (tmp_path / "config.json").write_text(to_json(config))
+    Workdir(tmp_path, config).open().close()
+    assert [x.name for x in left.parent.iterdir()] == ["200.damaged"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_a_pipe_is_not_waited_for(workdir, config, name):
+    begin(workdir)
+    (workdir.path / name).unlink(missing_ok=True)
+    os.mkfifo(workdir.path / name)
+    with pytest.raises(RequestError, match=f"{name}: not a regular file"):
+        check(workdir.path, config)
 
 
 def test_a_workdir_is_read_only_until_it_is_opened(tmp_path, config):
