@@ -6,7 +6,9 @@ import importlib
 import pytest
 
 MODULES = (
-    "losses",
+    "losses._rows",
+    "losses.contrastive",
+    "losses.regression",
     "augment.colours",
     "augment.geometry",
     "augment.inputs",
