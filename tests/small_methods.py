@@ -26,6 +26,7 @@ FORMS = {
     "moco-symmetric": {"symmetric": True},
     "moco-spread": {"shuffle": "spread"},
     "simclr-memory": {"memory": 64, "momentum": 0.9},
+    "simclr-decoupled": {"decoupled": "weighted"},
     "byol-random": {"target_init": "random"},
 }
 

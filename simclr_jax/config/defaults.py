@@ -163,6 +163,9 @@ def _method() -> Any:
     # simclr: negatives from a target network (SimCLRv2), a multiple of 2 x batch_size;
     # default 0, none.
     fields.memory = placeholder(int)
+    # simclr, whether the positive leaves the denominator (DCL, arXiv 2110.06848): False
+    # (the default) | True | weighted (DCLW).
+    fields.decoupled = placeholder(bool | str)
     # moco: queue | end_to_end | memory_bank; default queue.
     fields.mechanism = placeholder(str)
     fields.queue_size = placeholder(int)  # moco: negatives, default 65536

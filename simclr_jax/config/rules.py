@@ -13,7 +13,7 @@ import numpy as np
 from simclr_jax import encoders, heads, methods
 from simclr_jax.config.stages import STAGES, teachers
 from simclr_jax.export import embeddings, formats
-from simclr_jax.methods import byol, moco
+from simclr_jax.methods import byol, moco, simclr
 from simclr_jax.training import optimizers as optim
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -185,6 +185,7 @@ RULES: dict[str, Rule] = {
     "method.temperature": _positive,
     "method.momentum": _fraction,
     "method.memory": integer(0),
+    "method.decoupled": one_of(simclr.DECOUPLED),
     "method.mechanism": one_of(moco.MECHANISMS),
     "method.queue_size": integer(1),
     "method.bn_groups": integer(1),

@@ -16,10 +16,16 @@ the network around a loss with the fusions that the command uses
 
 from simclr_jax.losses._checks import Scalar
 from simclr_jax.losses._rows import l2_normalize
-from simclr_jax.losses.contrastive import contrastive_accuracy, info_nce, nt_xent
+from simclr_jax.losses.contrastive import (
+    DECOUPLED,
+    contrastive_accuracy,
+    info_nce,
+    nt_xent,
+)
 from simclr_jax.losses.regression import byol_regression, distillation
 
 __all__ = [
+    "DECOUPLED",
     "Scalar",
     "byol_regression",
     "contrastive_accuracy",

@@ -27,19 +27,19 @@ def normalize_negatives(negatives: Array, name: str, rows: Array) -> Array:
     return l2_normalize(negatives)
 
 
-def check_temperature(temperature: Scalar) -> Array:
-    """The temperature as float32.
+def check_scalar(name: str, value: Scalar) -> Array:
+    """A temperature or the like as float32.
 
     Raises:
       ValueError: it is known, and not a positive, finite and normal number in float32.
     """
-    if jnp.ndim(temperature):
-        raise ValueError(f"temperature must be a scalar, got {jnp.shape(temperature)}")
+    if jnp.ndim(value):
+        raise ValueError(f"{name} must be a scalar, got {jnp.shape(value)}")
     limits = jnp.finfo(jnp.float32)
     low, high = float(limits.tiny), float(limits.max)
-    if not isinstance(temperature, Tracer) and not low <= float(temperature) <= high:
+    if not isinstance(value, Tracer) and not low <= float(value) <= high:
         raise ValueError(
-            "temperature must be positive and finite in float32, "
-            f"{low:.3g} to {high:.3g}, got {temperature}"
+            f"{name} must be positive and finite in float32, "
+            f"{low:.3g} to {high:.3g}, got {value}"
         )
-    return jnp.asarray(temperature, jnp.float32)
+    return jnp.asarray(value, jnp.float32)

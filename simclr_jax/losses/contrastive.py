@@ -1,5 +1,7 @@
 """Losses that tell each embedding from others, and how often it is told."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.special import logsumexp
@@ -7,10 +9,14 @@ from jax.scipy.special import logsumexp
 from simclr_jax.losses._checks import (
     Scalar,
     check_pair,
-    check_temperature,
+    check_scalar,
     normalize_negatives,
 )
 from simclr_jax.losses._rows import is_column, l2_normalize, map_blocks, similarities
+
+AxisName = str | tuple[str, ...] | None
+
+DECOUPLED = (False, True, "weighted")
 
 
 def nt_xent(
@@ -19,14 +25,20 @@ def nt_xent(
     *,
     temperature: Scalar = 0.5,
     block_size: int | None = None,
-    axis_name: str | tuple[str, ...] | None = None,
+    axis_name: AxisName = None,
     negatives: Array | None = None,
+    decoupled: bool | str = False,
+    sigma: Scalar = 0.5,
 ) -> Array:
     """SimCLR's loss: each view has to find its partner among the 2N - 1 others.
 
     `l_i = logsumexp_{k != i} s_ik - s_ij`, with `s` the cosine similarities over
     `temperature` and j the other view of i (arXiv:2002.05709, equation 1). The mean is
     the paper's L; Google's code minimises 2 L.
+
+    `decoupled` leaves s_ij out of the sum (arXiv:2110.06848). "weighted", its DCLW, has
+    `w s_ij` in place of `s_ij`, with `w = 2 - exp(c / sigma) / mean(exp(c / sigma))`: c
+    is a pair's cosine, the mean is over the batch's pairs, and w gets no gradient.
 
     Under plain `jit` a batch sharded over devices needs no `axis_name`: negatives are
     global. Inside `shard_map` or `pmap`, name the axis: each device returns the losses
@@ -43,35 +55,29 @@ def nt_xent(
       axis_name: mapped axis, or axes, from which to gather negatives.
       negatives: [K, D], additional ones for every anchor (a memory, section 2 of
         arXiv:2006.10029). Gradients reach them; they are not gathered. None: K = 0.
+      decoupled: False, True or "weighted"; needs a negative: N > 1 or K > 0.
+      sigma: of the weights; used if "weighted".
 
     Returns:
-      [2N], z_a's anchors first; log(2N - 1 + K) if all embeddings are equal.
+      [2N], z_a's anchors first; if all embeddings are equal log(2N - 1 + K), or
+      log(2N - 2 + K) if decoupled.
 
     Example:
       >>> nt_xent(jnp.eye(4), jnp.eye(4)).tolist()[:2]  # log(e^2 + 6) - 2
       [0.594..., 0.594...]
     """
     check_pair("z_a", z_a, "z_b", z_b)
-    temperature = check_temperature(temperature)
+    if decoupled not in DECOUPLED:
+        raise ValueError(f"decoupled must be one of {DECOUPLED}, got {decoupled!r}")
+    temperature = check_scalar("temperature", temperature)
     z_a, z_b = l2_normalize(z_a), l2_normalize(z_b)
-    positive = jnp.sum(z_a * z_b, axis=1) / temperature
-    anchors = others = jnp.concatenate([z_a, z_b])
-    itself = jnp.arange(len(anchors), dtype=jnp.int32)  # each anchor's own column
-    if axis_name is not None:
-        others = lax.all_gather(anchors, axis_name, tiled=True)
-        itself = itself + lax.axis_index(axis_name) * len(anchors)
-    if negatives is not None:
-        extra = normalize_negatives(negatives, "z_a", z_a)
-        others = jnp.concatenate([others, extra])
-
-    def log_partition(rows, itself):
-        logits = similarities(rows / temperature, others)
-        # With jnp.where XLA would keep the -inf as another matrix for the whole loop.
-        excluded = jnp.full_like(logits, -jnp.inf)
-        logits = lax.select(is_column(itself, logits), excluded, logits)
-        return logsumexp(logits, axis=1)
-
-    partition = map_blocks(log_partition, anchors, itself, block_size)
+    extra = None if negatives is None else normalize_negatives(negatives, "z_a", z_a)
+    cosine = jnp.sum(z_a * z_b, axis=1)
+    log_partition = _log_partition(temperature, extra, axis_name, bool(decoupled))
+    partition = log_partition(jnp.concatenate([z_a, z_b]), block_size)
+    positive = cosine / temperature
+    if decoupled == "weighted":
+        positive *= _weights(cosine, check_scalar("sigma", sigma), axis_name)
     return partition - jnp.concatenate([positive, positive])
 
 
@@ -103,7 +109,7 @@ def info_nce(
       [0.551..., 0.551...]
     """
     check_pair("query", query, "positive", positive)
-    temperature = check_temperature(temperature)
+    temperature = check_scalar("temperature", temperature)
     query, positive = l2_normalize(query), l2_normalize(positive)
     match = jnp.sum(query * positive, axis=1, keepdims=True)
     if negatives is None:
@@ -145,3 +151,56 @@ def contrastive_accuracy(z_a: Array, z_b: Array) -> Array:
         return (match > rivals.max(axis=1) + 1e-6).astype(jnp.float32)
 
     return map_blocks(hit, z, jnp.arange(len(z), dtype=jnp.int32), 512).mean()
+
+
+def _log_partition(
+    temperature: Array,
+    extra: Array | None,
+    axis_name: AxisName,
+    decoupled: bool,
+) -> Callable[[Array, int | None], Array]:
+    """Makes `(anchors [2N, D], block_size) -> [2N]`, the first term of `nt_xent`.
+
+    Args:
+      temperature: [].
+      extra: [K, D], normalised negatives.
+      axis_name: where to gather the other anchors.
+      decoupled: whether to leave an anchor's partner out.
+    """
+
+    def log_partition(anchors: Array, block_size: int | None) -> Array:
+        others, first, size = anchors, jnp.int32(0), len(anchors)
+        if axis_name is not None:
+            others = lax.all_gather(anchors, axis_name, tiled=True)
+            first = lax.axis_index(axis_name) * size
+        if extra is not None:
+            others = jnp.concatenate([others, extra])
+        if decoupled and len(others) == 2:
+            raise ValueError("decoupled needs negatives, got one image and no others")
+
+        def of_rows(rows: Array, itself: Array) -> Array:
+            logits = similarities(rows / temperature, others)
+            left_out = is_column(itself, logits)
+            if decoupled:
+                partner = first + (itself - first + size // 2) % size
+                left_out |= is_column(partner, logits)
+            # With jnp.where XLA would keep the -inf as another matrix for the whole
+            # loop.
+            excluded = jnp.full_like(logits, -jnp.inf)
+            return logsumexp(lax.select(left_out, excluded, logits), axis=1)
+
+        # Each anchor's own column.
+        itself = first + jnp.arange(size, dtype=jnp.int32)
+        return map_blocks(of_rows, anchors, itself, block_size)
+
+    return log_partition
+
+
+def _weights(cosine: Array, sigma: Array, axis_name: AxisName) -> Array:
+    """DCLW's weight of each pair [N], from their cosines [N]; 1 on average."""
+    cosine = lax.stop_gradient(cosine)
+    batch = cosine
+    if axis_name is not None:
+        batch = lax.all_gather(cosine, axis_name, tiled=True)
+    log_mean = logsumexp(batch / sigma) - jnp.log(jnp.float32(len(batch)))
+    return 2.0 - jnp.exp(cosine / sigma - log_mean)

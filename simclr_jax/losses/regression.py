@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from simclr_jax.losses._checks import Scalar, check_pair, check_temperature
+from simclr_jax.losses._checks import Scalar, check_pair, check_scalar
 from simclr_jax.losses._rows import l2_normalize
 
 
@@ -54,7 +54,7 @@ def distillation(
       [0.693...]
     """
     check_pair("student_logits", student_logits, "teacher_logits", teacher_logits)
-    temperature = check_temperature(temperature)
+    temperature = check_scalar("temperature", temperature)
     student = jax.nn.log_softmax(_divide_logits(student_logits, temperature))
     teacher = jax.nn.softmax(_divide_logits(teacher_logits, temperature))
     teacher = lax.stop_gradient(teacher)

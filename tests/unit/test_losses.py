@@ -596,6 +596,7 @@ ALL = {
     "nt_xent": nt_xent,
     "nt_xent in blocks": lambda a, b: nt_xent(a, b, block_size=5),
     "nt_xent with negatives": lambda a, b: nt_xent(a, b, negatives=b),
+    "nt_xent decoupled": lambda a, b: nt_xent(a, b, decoupled="weighted"),
     "info_nce": lambda a, b: info_nce(a, b, b),
     "byol_regression": byol_regression,
     "distillation": distillation,

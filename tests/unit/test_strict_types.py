@@ -20,6 +20,8 @@ LOSSES = {
     "nt_xent": losses.nt_xent,
     "nt_xent by blocks": lambda a, b: losses.nt_xent(a, b, block_size=4),
     "nt_xent with negatives": lambda a, b: losses.nt_xent(a, b, negatives=b),
+    "nt_xent decoupled": lambda a, b: losses.nt_xent(a, b, decoupled=True),
+    "nt_xent weighted": lambda a, b: losses.nt_xent(a, b, decoupled="weighted"),
     "info_nce": losses.info_nce,
     "info_nce with negatives": lambda a, b: losses.info_nce(a, b, b),
     "byol_regression": losses.byol_regression,
