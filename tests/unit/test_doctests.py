@@ -9,6 +9,7 @@ MODULES = (
     "losses._rows",
     "losses.contrastive",
     "losses.regression",
+    "losses.statistics",
     "augment.colours",
     "augment.geometry",
     "augment.inputs",

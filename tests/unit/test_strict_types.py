@@ -22,6 +22,8 @@ LOSSES = {
     "nt_xent with negatives": lambda a, b: losses.nt_xent(a, b, negatives=b),
     "nt_xent decoupled": lambda a, b: losses.nt_xent(a, b, decoupled=True),
     "nt_xent weighted": lambda a, b: losses.nt_xent(a, b, decoupled="weighted"),
+    "barlow_twins": losses.barlow_twins,
+    "vicreg": losses.vicreg,
     "info_nce": losses.info_nce,
     "info_nce with negatives": lambda a, b: losses.info_nce(a, b, b),
     "byol_regression": losses.byol_regression,
