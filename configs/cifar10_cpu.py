@@ -2,18 +2,28 @@
 
     python launch.py --config=configs/cifar10_cpu.py --workdir=runs/cifar10_cpu
     python launch.py --config=configs/cifar10_cpu.py:byol --workdir=runs/byol_cpu
+    python launch.py --config=configs/cifar10_cpu.py:barlow --workdir=runs/barlow_cpu
 
 Trains a ResNet-18 of a quarter width on the first 10,000 training images, for 30 epochs
-of SimCLR, `:moco` (v2) or `:byol`. kNN and a logistic probe use the same images with
-their labels, and are tested on the whole test split. `benchmarks/results/` holds the
-dated results.
+of SimCLR, `:moco` (v2), `:byol`, `:simsiam`, `:barlow` (Barlow Twins), `:vicreg` or
+`:dcl` (decoupled SimCLR). The last four have not run at this length. kNN and a logistic
+probe use the same images with their labels, and are tested on the whole test split.
+`benchmarks/results/` holds the dated results.
 """
 
 from configs import common
 
 
 def get_config(variant: str = "simclr"):
-    variants = {"simclr": _simclr, "moco": _moco, "byol": _byol}
+    variants = {
+        "simclr": _simclr,
+        "moco": _moco,
+        "byol": _byol,
+        "simsiam": _simsiam,
+        "barlow": _barlow,
+        "vicreg": _vicreg,
+        "dcl": _dcl,
+    }
     if variant not in variants:
         raise ValueError(f"no variant {variant!r}; choose from {', '.join(variants)}")
     config = common.get_config()
@@ -66,4 +76,40 @@ def _byol(config):
     config.projector.hidden = 1024
     config.projector.last_norm = False
     config.predictor.hidden = 1024
+    return config
+
+
+def _simsiam(config):
+    # Head and predictor are a quarter as wide as in configs/cifar10.py:simsiam.
+    config.method.name = "simsiam"
+    config.projector.hidden = 512
+    config.projector.dim = 512
+    config.predictor.hidden = 128
+    return config
+
+
+def _barlow(config):
+    # The head is a quarter as wide as in configs/cifar10.py:barlow.
+    config.method.name = "barlow_twins"
+    config.method.redundancy = 5e-3
+    config.projector.hidden = 512
+    config.projector.dim = 512
+    config.projector.last_norm = False
+    return config
+
+
+def _vicreg(config):
+    # The head is a quarter as wide as in configs/cifar10.py:vicreg.
+    config.method.name = "vicreg"
+    config.projector.layers = 3
+    config.projector.hidden = 512
+    config.projector.dim = 512
+    config.projector.last_norm = False
+    return config
+
+
+def _dcl(config):
+    # SimCLR's recipe with one change.
+    config = _simclr(config)
+    config.method.decoupled = True
     return config

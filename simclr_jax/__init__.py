@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simclr_jax.launch.python import pretrain
     from simclr_jax.losses import (
+        barlow_twins,
         byol_regression,
         contrastive_accuracy,
         distillation,
         info_nce,
         nt_xent,
+        vicreg,
     )
     from simclr_jax.pretrained import Encoder, load
     from simclr_jax.startup import set_cpu_flags
@@ -24,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Encoder",
+    "barlow_twins",
     "byol_regression",
     "contrastive_accuracy",
     "distillation",
@@ -32,6 +35,7 @@ __all__ = [
     "nt_xent",
     "pretrain",
     "set_cpu_flags",
+    "vicreg",
 ]
 # Where a name lives; the others are losses.
 _HOMES = {

@@ -110,7 +110,7 @@ def get_config() -> Any:
     config.encoder = _encoder()
     # The head that turns h into z, which the loss sees.
     config.projector = _projector()
-    # BYOL's predictor: Dense, BatchNorm, ReLU, Dense as wide as z.
+    # The predictor of byol and simsiam: Dense, BatchNorm, ReLU, Dense as wide as z.
     config.predictor = _predictor()
     config.optimizer = optimizer()  # The optimizer of pretraining.
     # The augmentation of pretraining.
@@ -158,7 +158,8 @@ def _beginning() -> Any:
 def _method() -> Any:
     """The method and its options."""
     fields: Any = ConfigDict()
-    # simclr | moco | byol | the path of a .py file (see CONTRIBUTING.md).
+    # simclr | moco | byol | simsiam | barlow_twins | vicreg | the path of a .py file
+    # (see CONTRIBUTING.md).
     fields.name = "simclr"
     fields.temperature = placeholder(float)  # defaults: simclr 0.5, moco 0.2
     # Of the target; defaults: moco 0.999, byol 0.996, simclr with a memory 0.999.
@@ -166,6 +167,9 @@ def _method() -> Any:
     # simclr: negatives from a target network (SimCLRv2), a multiple of 2 x batch_size;
     # default 0, none.
     fields.memory = placeholder(int)
+    # simclr, whether the positive leaves the denominator (DCL, arXiv 2110.06848): False
+    # (the default) | True | weighted (DCLW).
+    fields.decoupled = placeholder(bool | str)
     # moco: queue | end_to_end | memory_bank; default queue.
     fields.mechanism = placeholder(str)
     fields.queue_size = placeholder(int)  # moco: negatives, default 65536
@@ -173,9 +177,15 @@ def _method() -> Any:
     # moco, how keys change groups: True (in random order, the default) |
     # spread (evenly; no device gets the whole batch) | False (not at all).
     fields.shuffle = placeholder(bool | str)
-    fields.symmetric = placeholder(bool)  # moco: both directions, default False
+    # Both directions; defaults: moco False, simsiam True.
+    fields.symmetric = placeholder(bool)
     fields.bank_momentum = placeholder(float)  # moco with memory_bank: default 0.5
     fields.target_init = placeholder(str)  # byol: online | random; default online
+    # barlow_twins: weight of the correlations off the diagonal; default 0.005.
+    fields.redundancy = placeholder(float)
+    fields.invariance = placeholder(float)  # vicreg: weight, default 25
+    fields.variance = placeholder(float)  # vicreg: weight, default 25
+    fields.covariance = placeholder(float)  # vicreg: weight, default 1
     return fields
 
 
@@ -206,9 +216,10 @@ def _projector() -> Any:
 
 
 def _predictor() -> Any:
-    """BYOL's predictor."""
+    """The predictor of byol and simsiam."""
     fields: Any = ConfigDict()
-    fields.hidden = placeholder(int)  # hidden width; unset: 4096
+    # Hidden width; unset: byol 4096, simsiam 512.
+    fields.hidden = placeholder(int)
     return fields
 
 

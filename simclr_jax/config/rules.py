@@ -14,7 +14,7 @@ from simclr_jax import encoders, heads, methods
 from simclr_jax.config.stages import STAGES, teachers
 from simclr_jax.errors import refused
 from simclr_jax.export import embeddings, formats
-from simclr_jax.methods import byol, moco
+from simclr_jax.methods import byol, moco, simclr
 from simclr_jax.training import optimizers as optim
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -198,6 +198,7 @@ RULES: dict[str, Rule] = {
     "method.temperature": _positive,
     "method.momentum": _fraction,
     "method.memory": integer(0),
+    "method.decoupled": one_of(simclr.DECOUPLED),
     "method.mechanism": one_of(moco.MECHANISMS),
     "method.queue_size": integer(1),
     "method.bn_groups": integer(1),
@@ -205,6 +206,10 @@ RULES: dict[str, Rule] = {
     "method.symmetric": _flag,
     "method.bank_momentum": _fraction,
     "method.target_init": one_of(byol.TARGET_INITS),
+    "method.redundancy": number(0),
+    "method.invariance": number(0),
+    "method.variance": number(0),
+    "method.covariance": number(0),
     "predictor.hidden": integer(1, _UNITS),
     "encoder.depth": one_of(tuple(encoders.DEPTHS)),
     "encoder.width": number(0, _WIDTH, open_low=True),

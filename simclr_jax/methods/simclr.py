@@ -6,6 +6,10 @@ With a memory, a moving average of the network projects both views too, in train
 mode, with its own BatchNorm statistics and no gradient. Its keys of earlier batches
 are additional negatives for every view. The paper (section 2) has 64K keys and a
 momentum of 0.999, and reports about 1 % more on ImageNet.
+
+Decoupled contrastive learning (Yeh et al. 2021, arXiv 2110.06848) is this method with
+`decoupled`: an image's other view leaves the sum over the others. Then a pair that is
+already close still gets a gradient when there are few negatives.
 """
 
 from functools import partial
@@ -26,6 +30,8 @@ _BLOCK_SIZE = 1024
 
 _MOMENTUM = 0.999
 
+DECOUPLED = losses.DECOUPLED
+
 
 def simclr(
     encoder: nn.Module,
@@ -35,6 +41,7 @@ def simclr(
     temperature: float = 0.5,
     memory: int = 0,
     momentum: float = _MOMENTUM,
+    decoupled: bool | str = False,
 ) -> Method:
     """SimCLR: NT-Xent (equation 1) on the projections of two views.
 
@@ -45,13 +52,13 @@ def simclr(
       encoder: `encoder(images, train) -> h [B, F]`.
       projector: `projector(h, train) -> z [B, D]`.
       microbatch: see `simclr_jax.methods.make`.
-      temperature: of the loss; 0.5 is the paper's for CIFAR-10 (appendix B.9),
-        0.1 its choice for ImageNet.
+      temperature: of the loss; the paper has 0.5 for CIFAR-10, 0.1 for ImageNet.
       memory: how many keys to keep, a multiple of the keys in a batch (two per image);
         0 keeps none, as the paper of 2020.
       momentum: of the memory network's moving average, per step.
+      decoupled: True is DCL's loss, "weighted" DCLW's; see `losses.nt_xent`.
     """
-    _check_options(temperature, memory, momentum)
+    _check_options(temperature, memory, momentum, decoupled)
     network, queue = Network(encoder, projector), _memory.Queue(memory, momentum)
 
     def init(key, images):
@@ -78,10 +85,9 @@ def simclr(
         new_state = model_state | {"batch_stats": batch_stats}
         if memory:
             _, new_state = queue.enqueue(new_state, encode)
-        value = _nt_xent(z_a, z_b, temperature, model_state.get("queue"))
-        metrics = embedding_metrics(z_a, z_b)
-        metrics |= {"h": jax.lax.stop_gradient(h)} if features else {}
-        return value, (new_state, metrics)
+        value = _nt_xent(z_a, z_b, temperature, model_state.get("queue"), decoupled)
+        probed = {"h": jax.lax.stop_gradient(h)} if features else {}
+        return value, (new_state, embedding_metrics(z_a, z_b) | probed)
 
     def update(params, model_state, progress):
         return queue.follow(params, model_state) if memory else model_state
@@ -89,17 +95,25 @@ def simclr(
     return Method(init, loss, update, network.embed_state)
 
 
-def _check_options(temperature: float, memory: int, momentum: float) -> None:
+def _check_options(
+    temperature: float, memory: int, momentum: float, decoupled: bool | str
+) -> None:
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     if memory < 0:
         raise ValueError(f"memory must not be negative, got {memory}")
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must be from 0 to 1, got {momentum}")
+    if decoupled not in DECOUPLED:
+        raise ValueError(f"decoupled must be one of {DECOUPLED}, got {decoupled!r}")
 
 
 def _nt_xent(
-    z_a: jax.Array, z_b: jax.Array, temperature: float, negatives: jax.Array | None
+    z_a: jax.Array,
+    z_b: jax.Array,
+    temperature: float,
+    negatives: jax.Array | None,
+    decoupled: bool | str,
 ) -> jax.Array:
     """The mean loss [], in blocks if the matrix of similarities would be large."""
     anchors = 2 * len(z_a)
@@ -110,6 +124,7 @@ def _nt_xent(
         temperature=temperature,
         block_size=_BLOCK_SIZE if anchors * others > _BLOCKS_FROM else None,
         negatives=negatives,
+        decoupled=decoupled,
     ).mean()
 
 

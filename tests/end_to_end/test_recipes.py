@@ -30,7 +30,7 @@ from simclr_jax.sweep import plan as sweep_plan
 from simclr_jax.sweep.recipe import load as load_sweep
 
 SWEEPS = ["small_batch", "small_batch:one_schedule", "small_batch:cpu"]
-SWEEPS += ["small_batch:cifar10"]
+SWEEPS += ["small_batch:cifar10", "small_batch:beyond", "small_batch:beyond_cpu"]
 SWEEPS += ["augmentations", "augmentations:cpu", "batch_epochs", "batch_epochs:cpu"]
 SWEEPS += ["head_depth", "head_depth:cpu"]
 SWEEPS += ["moco_mechanisms", "moco_mechanisms:cifar10"]
@@ -41,8 +41,9 @@ SWEEPS += ["simclrv2_networks:supervised", "simclrv2_networks:cifar10"]
 RANDOM_TARGET = ["random_target", "random_target:cifar10", "random_target:imagenet"]
 RECIPES = [
     *("cifar10", "cifar10:resnet18", "cifar10:moco", "cifar10:byol"),
-    "cifar10:linear_head",
-    *("cifar10_cpu", "cifar10_cpu:moco", "cifar10_cpu:byol", "demo"),
+    *("cifar10:linear_head", "cifar10:simsiam", "cifar10:barlow", "cifar10:vicreg"),
+    *("cifar10_cpu", "cifar10_cpu:moco", "cifar10_cpu:byol", "demo", "cifar10:dcl"),
+    *(f"cifar10_cpu:{name}" for name in ("simsiam", "barlow", "vicreg", "dcl")),
     *("imagenet", "imagenet:moco", "imagenet:moco_v1", "imagenet:byol"),
     *("stl10", "stl10:batch128", "stl10:published", *RANDOM_TARGET, *SWEEPS),
     *("simclrv2", "simclrv2:cifar10", "simclrv2:cpu", "folder", "folder:labelled"),
@@ -326,6 +327,34 @@ def test_the_study_on_two_cores_is_the_yardstick_but_for():
         "probe.every_epochs": 0,
         "probe.optimizer.weight_decay": 1 / 5000,
     }
+
+
+@pytest.mark.parametrize(
+    "name, study",
+    [("small_batch:beyond", "cifar10"), ("small_batch:beyond_cpu", "cpu")],
+)
+def test_beyond_the_study_only_the_method_changes(name, study):
+    """And its head; schedule, data and length are those of the study's variant."""
+    sweep, fields = points(name)
+    _, studied = points(f"small_batch:{study}")
+    base, large, dcl, dcl_lars, moco, byol, barlow = fields.values()
+    assert base == next(iter(studied.values()))
+    assert large == list(studied.values())[1]
+    assert not sweep.published
+
+    def changes(one):
+        return {path for path in base if one[path] != base[path]}
+
+    assert changes(dcl) == {"method.decoupled"}
+    both = studied["lars-4-layers"]
+    assert changes(dcl_lars) == changes(both) | {"method.decoupled"}
+    assert all(dcl_lars[path] == both[path] for path in changes(both))
+    parts = ("method.", "projector.", "predictor.")
+    for row, method in ((moco, "moco"), (byol, "byol"), (barlow, "barlow_twins")):
+        assert row["method.name"] == method
+        assert all(path.startswith(parts) for path in changes(row))
+    # BatchNorm of 32 images, as the authors' on CIFAR-10 at half the batch.
+    assert moco["batch_size"] // moco["method.bn_groups"] == 32
 
 
 def test_an_augmentation_is_on_in_one_view_and_alone():

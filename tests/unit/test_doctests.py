@@ -6,7 +6,10 @@ import importlib
 import pytest
 
 MODULES = (
-    "losses",
+    "losses._rows",
+    "losses.contrastive",
+    "losses.regression",
+    "losses.statistics",
     "augment.colours",
     "augment.geometry",
     "augment.inputs",

@@ -64,7 +64,8 @@ def test_the_usage_has_every_recipe_and_every_stage():
 def test_the_variants_shown_are_those_that_load():
     """The first is what the recipe's name alone gives."""
     shown = {x.path.stem: x.variants for x in recipes.shipped()}
-    assert shown["cifar10"] == ("resnet50", "resnet18", "moco", "byol", "linear_head")
+    own = ("resnet50", "resnet18", "moco", "byol", "linear_head")
+    assert shown["cifar10"] == (*own, "simsiam", "barlow", "vicreg", "dcl")
     assert shown["augmentations"] == ("cifar10", "cpu")
     assert shown["demo"] == ()
     for name, variants in shown.items():

@@ -2,7 +2,8 @@
 
 Sources: SimCLR (arXiv 2002.05709) and google-research/simclr at 383d414; SimCLRv2
 (2006.10029); facebookresearch/moco, branch colab-notebook; dkobak/simclr-cifar10 at
-44b2500; lightly's cifar10_benchmark.py; Spijkervet/SimCLR; google-research/simclr,
+44b2500; lightly's cifar10_benchmark.py at 0351a52 and benchmarks.rst at 0243660;
+vturrisi/solo-learn at 9187ea3; Spijkervet/SimCLR; google-research/simclr,
 issues 77 and 166.
 """
 
@@ -87,6 +88,22 @@ SPIJKERVET = {  # config.yaml and modules/
     "probe.epochs": 100,
     "probe.batch_size": 256,
 }
+LIGHTLY = {  # cifar10_benchmark.py and benchmarks.rst
+    **SIMCLR_VIEWS,
+    "encoder.depth": 18,
+    "encoder.stem": "cifar",
+    "encoder.init_scheme": "pytorch",
+    "projector.layers": 2,
+    "batch_size": 128,
+    "epochs": 200,
+    "optimizer.name": "sgd",
+    "optimizer.lr_scaling": "linear",
+    "optimizer.weight_decay": 5e-4,
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.schedule": "cosine",
+    "knn.k": 200,
+    "knn.temperature": 0.1,
+}
 SOURCES = {
     "cifar10:resnet18": {  # dkobak
         "augment.crop_scale": (0.2, 1.0),
@@ -138,6 +155,53 @@ SOURCES = {
         "optimizer.lr": 0.06 * 256 / 128 / 4,
         "optimizer.lr_scaling": "linear",
         "optimizer.weight_decay": 5e-4 * 4,
+    },
+    "cifar10:simsiam": {  # lightly, whose loss is the paper's
+        **LIGHTLY,
+        "optimizer.lr": 0.06,
+        "optimizer.lr_scaling": "none",
+        "projector.last_norm": True,
+        "projector.hidden": 2048,
+        "projector.dim": 2048,
+        "predictor.hidden": 512,
+        "published.rows": (("knn", 81.9, None),),
+    },
+    "cifar10:barlow": {
+        **LIGHTLY,
+        "optimizer.lr": 0.06 * 256 / 128,
+        "projector.last_norm": False,
+        "projector.hidden": 2048,
+        "projector.dim": 2048,
+        "published.rows": (("knn", 84.2, None),),
+    },
+    "cifar10:dcl": {
+        **LIGHTLY,
+        "optimizer.lr": 0.06 * 256 / 128,
+        "method.temperature": 0.1,
+        "projector.hidden": 512,
+        "projector.dim": 128,
+        "published.rows": (("knn", 84.4, None),),
+    },
+    "cifar10:vicreg": {  # solo-learn
+        "augment.crop_scale": (0.2, 1.0),
+        "augment.brightness": 0.4,
+        "augment.contrast": 0.4,
+        "augment.saturation": 0.2,
+        "augment.hue": 0.1,
+        "augment.jitter": 0.8,
+        "augment.grayscale": 0.2,
+        "augment.blur": 0.0,
+        "augment.solarize": 0.1,
+        "method.invariance": 25.0,
+        "method.variance": 25.0,
+        "method.covariance": 1.0,
+        "projector.layers": 3,
+        "projector.hidden": 2048,
+        "projector.dim": 2048,
+        "batch_size": 256,
+        "epochs": 1000,
+        "optimizer.weight_decay": 1e-4,
+        "published.rows": (("probe pretrained", 92.07, None),),
     },
     "batch_epochs": ISSUE_166,
     "head_depth": ISSUE_166,
@@ -203,6 +267,8 @@ CPU = {"demo", "folder:unlabelled", "folder:labelled", "moco_mechanisms:cpu"}
 CPU |= {"cifar10_cpu:simclr", "cifar10_cpu:moco", "cifar10_cpu:byol"}
 CPU |= {"random_target:cpu", "simclrv2:cpu", "simclrv2_heads:cpu", "small_batch:cpu"}
 CPU |= {"augmentations:cpu", "batch_epochs:cpu", "head_depth:cpu"}
+CPU |= {"cifar10_cpu:simsiam", "cifar10_cpu:barlow", "cifar10_cpu:vicreg"}
+CPU |= {"cifar10_cpu:dcl", "small_batch:beyond_cpu"}
 
 
 def test_recipes_for_a_gpu_are_in_bfloat16_and_no_others():

@@ -213,7 +213,7 @@ def test_a_predictor_is_refused_by_methods_without_one():
 
 
 def test_defaults_are_the_options():
-    options = {"temperature": 0.5, "memory": 0, "momentum": 0.999}
+    options = {"temperature": 0.5, "memory": 0, "momentum": 0.999, "decoupled": False}
     assert methods.defaults("simclr") == options
 
 
@@ -353,3 +353,19 @@ def test_a_whole_step_lowers_for_cuda(case, dtype):
     )
     key = jax.eval_shape(lambda: KEY)
     assert_lowers_for_cuda(step, state, key, batch, donates=True)
+
+
+@pytest.mark.parametrize("decoupled", [True, "weighted"])
+def test_simclr_decoupled_is_the_loss_of_that_name(decoupled):
+    params, model_state = init(build("simclr"))
+    a, b = views()
+    network = Network(TinyEncoder(), Projector(layers=2, hidden=6, dim=4))
+    both = jnp.stack([a, b], 1).reshape(-1, *a.shape[1:])
+    (_, z), _ = network.train(params, model_state["batch_stats"], both)
+    options = {"temperature": 0.5, "decoupled": decoupled}
+    expected = losses.nt_xent(z[::2], z[1::2], **options).mean()
+    method = build("simclr", decoupled=decoupled)
+    value, _ = jax.jit(method.loss)(params, model_state, KEY, (a, b))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"decoupled must be one of .* got 'half'"):
+        build("simclr", decoupled="half")
