@@ -21,6 +21,8 @@ def shown():
         mapped=np.array([], int),
         pretrained=none,
         random_init=none,
+        alike=np.zeros([0, 0], int),
+        cosines=np.zeros([0, 0]),
         data=np.array("{}"),
     )
 
