@@ -22,6 +22,7 @@ from simclr_jax.experiment.files import replacing
 
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2
+_ALIKE = 8
 _FEWEST_MAPPED = 10  # t-SNE has nothing to arrange with fewer
 
 
@@ -36,6 +37,8 @@ class Gallery(NamedTuple):
     mapped: np.ndarray  # int [M]: test images; M is 0 where there are too few
     pretrained: np.ndarray  # float [M, 2]: their t-SNE by this encoder
     random_init: np.ndarray  # float [M, 2]: and by the untrained one
+    alike: np.ndarray  # int [M, A]: the nearest mapped images, as rows of `mapped`
+    cosines: np.ndarray  # float [M, A]: their cosines
     data: np.ndarray  # str []: fingerprints of the images
 
 
@@ -59,7 +62,7 @@ def _write(path: Path, gallery: Gallery) -> None:
 
 
 def _read(path: Path) -> Gallery | None:
-    """None if the file is missing or damaged."""
+    """None if the file is missing, damaged, or of a version with other arrays."""
     try:
         # Opened here: NumPy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -85,8 +88,11 @@ def _compute(experiment: Experiment) -> Gallery:
     same = queries[:, None] == bank if one_split else None
     similarities, rows = nearest(h, bank_h, k=_NEIGHBOURS, same=same)
     mapped = queries[:_MAPPED] if len(queries) >= _FEWEST_MAPPED else queries[:0]
-    random_h = h[:0]
+    random_h, mapped_h = h[:0], h[: len(mapped)]
+    alike, cosines = np.zeros([0, 0], int), np.zeros([0, 0])
     if len(mapped):
+        itself = np.eye(len(mapped), dtype=bool)
+        cosines, alike = nearest(mapped_h, mapped_h, k=_ALIKE, same=itself)
         random_h = _embedded(experiment, "random_init", "test", mapped)
     return Gallery(
         step=np.array(experiment.pretrained[0]),
@@ -95,8 +101,10 @@ def _compute(experiment: Experiment) -> Gallery:
         neighbours=bank[rows],
         similarities=similarities,
         mapped=mapped,
-        pretrained=tsne(h[: len(mapped)], config.seed),
+        pretrained=tsne(mapped_h, config.seed),
         random_init=tsne(random_h, config.seed),
+        alike=alike,
+        cosines=cosines,
         data=np.array(_data(experiment)),
     )
 

@@ -1,8 +1,7 @@
-"""The report's images: nearest neighbours, a map of the test images, the views."""
+"""The report's images: nearest neighbours and views, and images inside HTML."""
 
 import base64
 import io
-import json
 import math
 from collections.abc import Sequence
 from html import escape
@@ -13,14 +12,13 @@ from PIL import Image
 
 from simclr_jax import data
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.report import figures, gallery
+from simclr_jax.report import gallery
 from simclr_jax.report.gallery import Gallery
 from simclr_jax.report.glossary import paragraphs
 from simclr_jax.report.html import section
 
 _QUERIES = 12  # test images whose neighbours are shown
 _WORST = 4  # then the test images with the most neighbours of another class
-_MOST_NAMED = 20  # the legend holds at most so many classes
 _THUMBNAIL = 64  # pixels; larger images are shrunk, smaller ones kept as they are
 
 
@@ -66,7 +64,7 @@ def neighbours(experiment: Experiment, shown: Gallery) -> str:
     text = (
         f"{count} {these} drawn at random, none of them selected, each with its "
         f"{shown.neighbours.shape[1]} nearest among "
-        f"{_of(int(shown.bank_size), train.num_examples)} {others}, by the "
+        f"{of(int(shown.bank_size), train.num_examples)} {others}, by the "
         "cosine of h."
     )
     if labelled.any():
@@ -114,7 +112,7 @@ def _rows(
     return f'<div class="rows">{"".join(lines)}</div>'
 
 
-def _of(count: int, total: int) -> str:
+def of(count: int, total: int) -> str:
     return f"{total:,}" if count == total else f"{count:,} of {total:,}"
 
 
@@ -139,66 +137,6 @@ def labelled_image(
     image = tag(thumbnail(pixels), f"{kind} {name}".strip())
     about = escape(", ".join(filter(None, (file, title))))
     return f'<figure class="{kind}" title="{about}">{image}{caption}</figure>'
-
-
-# The map ----------------------------------------------------------------------
-
-
-def map_of(experiment: Experiment, shown: Gallery) -> str:
-    if not len(shown.mapped):
-        return ""
-    test = experiment.images.test
-    labels, names = test.labels[shown.mapped], test.class_names
-    colours = figures.class_colours(len(names))
-    by_point = [colours[label] if label >= 0 else "#808080" for label in labels]
-    maps = (
-        ("pretrained", "pretrained encoder", shown.pretrained),
-        ("random", "the same encoder, untrained", shown.random_init),
-    )
-    drawn = "".join(
-        f"<figure data-map><figcaption>{title}</figcaption>"
-        f"{figures.scatter(f'map-{name}', points, by_point)}</figure>"
-        for name, title, points in maps
-    )
-    these, _ = called(experiment)
-    text = (
-        f"t-SNE of h, {_of(len(shown.mapped), test.num_examples)} {these}"
-        + (", coloured by class" if names else "")
-        + ". Point at a mark, or tap it, to see its image. Distances between groups "
-        "that are far apart mean little."
-    )
-    body = paragraphs([text]) + _legend(names, colours)
-    body += f'<div class="maps">{drawn}</div>' + _tooltip(experiment, shown.mapped)
-    return section(f"Map of the {these}", body)
-
-
-def _legend(names: Sequence[str], colours: Sequence[str]) -> str:
-    if not 0 < len(names) <= _MOST_NAMED:
-        return ""
-    entries = "".join(
-        f'<li><i style="background:{colour}"></i>{escape(name)}</li>'
-        for colour, name in zip(colours, names, strict=True)
-    )
-    return f'<ul class="legend">{entries}</ul>'
-
-
-def _tooltip(experiment: Experiment, mapped: np.ndarray) -> str:
-    """What the page's script shows at the pointer: an image, its class and its file."""
-    test, files = experiment.images.test, experiment.images.file_names("test")
-    tiles = np.stack([thumbnail(x) for x in gallery.images(test, mapped)])
-    uri, columns = sprite(tiles)
-    about = {
-        "columns": columns,
-        "rows": -(-len(tiles) // columns),
-        "names": [class_of(test, position) for position in mapped],
-        "files": [files[position] for position in mapped] if files else [],
-    }
-    data = json.dumps(about).replace("<", "\\u003c")
-    return (
-        f'<div id="tip" hidden><i style="background-image:url({uri})"></i>'
-        "<b></b><small></small></div>"
-        f'<script type="application/json" id="map-data">{data}</script>'
-    )
 
 
 # Images inside HTML ----------------------------------------------------------

@@ -1,7 +1,7 @@
 """A run's report.html: verdict, results, curves, images, and what was run on what.
 
 Every number comes from results.json or metrics.jsonl; the images come from the data
-and the newest checkpoint (`images.py`, `pairs.py`). A section with nothing to show is
+and the newest checkpoint (`images`, `maps`, `pairs`). A section with nothing to show is
 left out. The page is one file and loads nothing over the network.
 """
 
@@ -21,6 +21,7 @@ from simclr_jax.report import (
     glossary,
     html,
     images,
+    maps,
     pairs,
     table,
     verdict,
@@ -95,7 +96,7 @@ def _of_encoder(experiment: Experiment) -> list[str]:
         return []
     shown = gallery.load(experiment)
     return [
-        images.map_of(experiment, shown),
+        maps.sections(experiment, shown),
         images.neighbours(experiment, shown),
         pairs.of_neighbours(experiment, shown),
     ]

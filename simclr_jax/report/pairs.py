@@ -54,8 +54,8 @@ def of_neighbours(experiment: Experiment, shown: Gallery) -> str:
     have = len(set(found[:, 0].tolist()))
     if 2 * have > len(shown.queries):
         text += (
-            f" {have:,} of the {these} have such a neighbour, too many to be copies: h "
-            "hardly tells these images apart."
+            f" {have:,} of the {these} have such a neighbour, too many to be copies: "
+            "by this encoder so large a cosine says little."
         )
     body = paragraphs([text]) + _pairs(experiment, shown, found[:_SHOWN])
     least = outliers(shown)[:_SHOWN]

@@ -86,6 +86,7 @@ def test_the_page_in_a_browser(workdir):
         _check_cells(opened, results)
         _check_map(opened)
         _check_words(opened)
+        _check_search(opened)
         assert opened.requests == []
         assert opened.errors == []
 
@@ -123,6 +124,30 @@ def _check_words(opened):
     shown = opened.evaluate(f"{after}.content")
     assert shown == opened.evaluate(f"JSON.stringify({word}.title)")
     assert "Nothing is trained" in shown
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def _check_search(opened):
+    """Choosing an image shows those that are like it, the nearest first."""
+    found = "[...document.querySelectorAll('#found small')].map(x => x.textContent)"
+    data = "JSON.parse(document.getElementById('map-data').textContent)"
+    names, alike, cosines = (
+        opened.evaluate(f"{data}.{name}") for name in ("names", "alike", "cosines")
+    )
+    for i in (0, 5):
+        opened.evaluate(f"document.querySelectorAll('#choice button')[{i}].click()")
+        near = [
+            f"{c:.2f} {names[j]}" for c, j in zip(cosines[i], alike[i], strict=True)
+        ]
+        shown = opened.evaluate(found)
+        assert shown[0] == names[i]
+        assert [x.split()[1] for x in shown[1:]] == [x.split()[1] for x in near]
+        assert len(shown) == 9
+    marked = "[...document.querySelectorAll('[data-map]')].map(m => m.querySelectorAll"
+    assert opened.evaluate(f"{marked}('use.like').length)") == [8, 8]
+    # A neighbour can be chosen in turn.
+    opened.evaluate("document.querySelectorAll('#found button')[1].click()")
+    assert opened.evaluate(found)[0] == names[alike[5][0]]
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -46,17 +46,20 @@ ARRAYS = gallery.Gallery(
     mapped=np.array([], int),
     pretrained=np.zeros([0, 2]),
     random_init=np.zeros([0, 2]),
+    alike=np.zeros([0, 0], int),
+    cosines=np.zeros([0, 0]),
     data=np.array("{}"),
 )
 
 
 @pytest.mark.parametrize(
-    "step, damaged, computed", [(7, False, 0), (8, False, 1), (7, True, 1)]
+    "step, damaged, computed",
+    [(7, "", 0), (8, "", 1), (7, "cut", 1), (7, "older", 1)],
 )
 def test_the_gallery_is_computed_once_for_each_step(
     tmp_path, monkeypatch, step, damaged, computed
 ):
-    """And again if what the workdir keeps is not whole."""
+    """And again if what the workdir keeps is not whole, or an older version's."""
     experiment = SimpleNamespace(
         workdir=SimpleNamespace(path=tmp_path),
         pretrained=(step, {}, {}),
@@ -70,14 +73,29 @@ def test_the_gallery_is_computed_once_for_each_step(
 
     file = tmp_path / "stages/report/gallery.npz"
     file.parent.mkdir(parents=True)
-    np.savez(file, **ARRAYS._asdict())
-    if damaged:
+    arrays = ARRAYS._asdict()
+    if damaged == "older":
+        del arrays["alike"], arrays["cosines"]
+    np.savez(file, **arrays)
+    if damaged == "cut":
         file.write_bytes(file.read_bytes()[:1000])
     monkeypatch.setattr(gallery, "_compute", compute)
     for _ in range(2):  # what was computed is kept
         assert gallery.load(experiment).step == step
         assert len(calls) == computed
     np.testing.assert_array_equal(gallery.load(experiment).queries, [3, 1])
+
+
+def test_images_that_are_alike_are_those_of_the_largest_cosine(run):
+    found = gallery._compute(run)
+    features, _ = run.own_features("pretrained", "test", ("h",))
+    h = features["h"][found.mapped].astype(np.float64)
+    h /= np.linalg.norm(h, axis=1, keepdims=True)
+    cosines = h @ h.T
+    np.fill_diagonal(cosines, -2)  # no image is like itself
+    np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :8], 1e-4)
+    own = np.take_along_axis(cosines, found.alike, axis=1)
+    np.testing.assert_allclose(own, found.cosines, 1e-4)
 
 
 class Streamed:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny import squares
 
-from simclr_jax.report import gallery, images
+from simclr_jax.report import gallery, images, maps
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -76,7 +76,8 @@ def test_images_have_the_names_of_their_files(run, photos):
         colour, name = file.split("/")
         assert (photos / file).exists()
         assert caption.endswith(f"{colour}<small>{name}</small>")
-    about = re.search(r'id="map-data">(.*?)</script>', images.map_of(run, shown))
+    about = re.search(r'id="map-data">(.*?)</script>', maps.sections(run, shown))
     found = json.loads(about[1])
     assert found["files"] == [files[k] for k in shown.mapped]
     assert [x.split("/")[0] for x in found["files"]] == found["names"]
+    assert found["alike"] == shown.alike.tolist()

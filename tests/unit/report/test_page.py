@@ -178,3 +178,15 @@ def test_fine_tuning_over_the_epochs_has_a_figure_with_its_baselines(
     assert "kNN: " not in text
     # No figure without a point.
     assert "fine-tuned: " not in written(tmp_path, results, lines[1:2])
+
+
+def test_a_run_with_an_encoder_shows_its_images(run):
+    text = Path(page.write(run)).read_text()
+    assert headings(text) == [
+        "Map of the images",
+        "Search by image",
+        "Nearest neighbours",
+        "Near-duplicates and outliers",
+        "What was run",
+    ]
+    assert text.count("url(data:image/jpeg") == 1  # the images of the map, once

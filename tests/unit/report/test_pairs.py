@@ -21,6 +21,8 @@ def shown():
         mapped=np.array([], int),
         pretrained=none,
         random_init=none,
+        alike=np.zeros([0, 0], int),
+        cosines=np.zeros([0, 0]),
         data=np.array("{}"),
     )
 
@@ -64,7 +66,7 @@ def test_the_section_shows_a_copy_and_the_images_own_files(run):
     assert text.index("cosine 0.999") < text.index("Outliers")
 
 
-def test_features_that_do_not_tell_images_apart_are_said_to(run):
+def test_a_threshold_that_most_images_pass_is_said_to_say_little(run):
     found = gallery.load(run)
     same = np.full_like(found.similarities, 1.0)
     assert "too many to be copies" in pairs.of_neighbours(
