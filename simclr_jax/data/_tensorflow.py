@@ -6,7 +6,6 @@ from typing import Any
 
 from simclr_jax.errors import DataError, install, one_line
 
-
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _OF_JAX = "1"  # what importing jax sets; XLA's own log shall go on at this level
 
