@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def restore(
     *,
     step: int | None = None,
     rename: bool = True,
+    only: Callable[[str], bool] | None = None,
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """Reads the newest step whose files and leaves all match their digests.
 
@@ -166,6 +168,9 @@ def restore(
         NumPy arrays. Items that `like` lacks are checked but not restored.
       step: the step to try first, instead of the newest.
       rename: whether damaged steps are renamed; not in a folder of another run.
+      only: of items that are restored as stored, which leaves: it gets the item's and
+        the leaf's name, as "params/encoder/kernel". Other leaves are not unpacked, but
+        their files are checked. None: all leaves.
 
     Returns:
       (step, items, meta), or None if the folder holds no step at all. Leaves are
@@ -176,7 +181,7 @@ def restore(
       RequestError: no undamaged step is left, there is no step `step`, or the step
         differs from `like` in structure, shape or dtype.
     """
-    read = processes.agree(lambda: _restore(Path(directory), like, step, rename))
+    read = processes.agree(lambda: _restore(Path(directory), like, step, rename, only))
     if read is None:
         return None
     number, loaded, meta = read
@@ -184,7 +189,11 @@ def restore(
 
 
 def _restore(
-    directory: Path, like: dict[str, Any], step: int | None, rename: bool
+    directory: Path,
+    like: dict[str, Any],
+    step: int | None,
+    rename: bool,
+    only: Callable[[str], bool] | None,
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """`restore`, with items as name -> NumPy array."""
     directory = Path(os.path.abspath(directory))
@@ -197,7 +206,7 @@ def _restore(
         if step is not None and number > step:
             continue
         try:
-            loaded, meta = _load(directory / str(number), like)
+            loaded, meta = _load(directory / str(number), like, only)
         except sealed_folder.Damaged as reason:
             damaged[number] = f"checkpoint step {number} is damaged: {reason}"
             continue
@@ -213,7 +222,9 @@ def _restore(
     return None
 
 
-def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _load(
+    folder: Path, like: dict[str, Any], only: Callable[[str], bool] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Checks all of one step; returns (item -> name -> NumPy array, meta)."""
     try:
         record = sealed_folder.read(folder)
@@ -223,10 +234,18 @@ def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
             trees.check(record, like, where)
             sealed_folder.verify(folder, record)
             meta, orbax = record["meta"], record["orbax"]
+            wanted = {
+                item: {
+                    name: described
+                    for name, described in record["leaves"][item].items()
+                    if only is None or tree is not None or only(f"{item}/{name}")
+                }
+                for item, tree in like.items()
+            }
     except PermissionError as error:
         raise RequestError(f"cannot read checkpoint {folder}: {error}") from error
     try:
-        items = _read(folder, {item: record["leaves"][item] for item in like})
+        items = _read(folder, wanted)
     except Exception as error:
         # The files are as saved, so the cause is a version, not damage.
         raise RequestError(
@@ -235,7 +254,7 @@ def _load(folder: Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         ) from error
     for item, named in items.items():
         described = trees.describe(named)
-        for name, expected in record["leaves"][item].items():
+        for name, expected in wanted[item].items():
             if described[name] != expected:
                 raise sealed_folder.Damaged(f"{item}/{name} is not what was saved")
     return items, meta
@@ -254,7 +273,7 @@ def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
 
 
 def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarray]]:
-    """The inverse of `_write`, for the given items; `items` is from the record."""
+    """The inverse of `_write`, for the given leaves; `items` is from the record."""
     arrays, restores = {}, {}
     for item, described in items.items():
         shapes = {name: shape for name, (shape, _, _) in described.items()}
@@ -265,7 +284,11 @@ def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarra
         }
         kind = ocp.RestoreArgs(restore_type=np.ndarray)
         if full := {name: kind for name, shape in shapes.items() if 0 not in shape}:
-            restores[item] = ocp.args.PyTreeRestore(restore_args=trees.nest(full))
+            restores[item] = ocp.args.PyTreeRestore(
+                item=trees.nest(dict.fromkeys(full, 0)),
+                restore_args=trees.nest(full),
+                partial_restore=True,
+            )
     if restores:
         with _checkpointer() as checkpointer:
             args = ocp.args.Composite(**restores)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,10 @@ from simclr_jax.heads import Projector
 
 # What later stages take from a checkpoint.
 _NETWORK = ("encoder", "projector")
+_OF_NETWORK = re.compile(
+    "(params|model_state/batch_stats|model_state/target/(params|batch_stats))/"
+    "(encoder|projector|classifier)/"
+)
 
 
 class Restored(NamedTuple):
@@ -45,11 +50,21 @@ class Restored(NamedTuple):
         return self.step, *found
 
 
+def of_network(leaf: str) -> bool:
+    """Whether a later stage may need a leaf of `params` or `model_state`.
+
+    It needs no queue of MoCo's, and nothing that a stranger has put beside the network.
+    """
+    return _OF_NETWORK.match(leaf) is not None
+
+
 def read(config: Config, workdir: Path) -> Restored:
     """Raises RequestError if there is no checkpoint, or one of another network."""
     directory = pretraining_folder(config, workdir)
     like = {"params": None, "model_state": None}
-    restored = checkpoint.restore(directory, like, rename=not config.pretrained)
+    restored = checkpoint.restore(
+        directory, like, rename=not config.pretrained, only=of_network
+    )
     if restored is None:
         raise RequestError(no_checkpoint(directory))
     step, items, meta = restored

@@ -11,6 +11,7 @@ from simclr_jax import checkpoint
 from simclr_jax.config.stages import STAGES
 from simclr_jax.errors import RequestError, one_line
 from simclr_jax.experiment.files import replacing
+from simclr_jax.experiment.restore import of_network
 from simclr_jax.experiment.workdir import START, checkpoints
 from simclr_jax.heads import level_names
 
@@ -61,7 +62,9 @@ def read(
     folder = _folder(workdir, stage, variant, recipe)
     items = {"params": None, "model_state": None}
     try:
-        found = checkpoint.restore(folder, items, step=step, rename=False)
+        found = checkpoint.restore(
+            folder, items, step=step, rename=False, only=of_network
+        )
     except RequestError as error:
         raise ValueError(str(error)) from error
     if found is None:

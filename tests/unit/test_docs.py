@@ -48,3 +48,15 @@ def test_readme_is_read_in_one_go_and_names_every_page():
     named = {link.partition("#")[0] for link in links(readme)}
     pages = {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
     assert pages <= named
+
+
+def test_each_test_that_the_page_on_reliability_names_exists():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    rows = [row for row in page.splitlines() if row.startswith("|")]
+    faults = [row for row in rows if not row.startswith(("|---", "| what happens"))]
+    assert len(faults) > 30
+    for row in faults:
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)

@@ -4,6 +4,7 @@ Damage is done to the files themselves, by hand or by a process stopped while it
 saves; the expected content is made again from the step's number.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -138,6 +139,39 @@ def test_some_items_as_stored(directory):
     stored = {"first": pair.first, "second": {"0": pair.second[0], "1": pair.second[1]}}
     assert_same(items["model_state"], stored)
     assert all(type(x) is np.ndarray for x in jax.tree.leaves(items))
+
+
+def test_leaves_that_are_not_asked_for_are_not_unpacked(tmp_path):
+    """256 MB of zeros in a small file, as a stranger's checkpoint may have."""
+    x = np.arange(5, dtype=np.float32)
+    zeros = np.zeros(2**26, np.float32)
+    items = {"a": {"net": {"x": x}, "other": zeros}, "b": {"other": zeros}}
+    checkpoint.save(tmp_path, 1, items, {})
+    used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    assert used < 2**22
+    del items, zeros
+    gc.collect()
+    script = (
+        "import resource, sys\n"
+        "from simclr_jax import checkpoint\n"
+        "like = {'a': None, 'b': None}\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak()\n"
+        "found = checkpoint.restore(\n"
+        "    sys.argv[1], like, only=lambda leaf: leaf.startswith('a/net/')\n"
+        ")\n"
+        "assert found[1]['a']['net']['x'].tolist() == [0, 1, 2, 3, 4], found\n"
+        "assert list(found[1]['a']) == ['net'] and found[1]['b'] == {}, found\n"
+        "print(peak() - before)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 2**28
 
 
 def test_older_step_on_request(directory):

@@ -8,7 +8,7 @@ from tiny import TinyEncoder
 
 from simclr_jax import methods
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.restore import Restored
+from simclr_jax.experiment.restore import Restored, of_network
 from simclr_jax.heads import Projector
 
 
@@ -79,3 +79,12 @@ def test_a_checkpoint_without_a_target_has_none_to_give(restored):
     stats = {"batch_stats": restored.model_state["batch_stats"]}
     with pytest.raises(RequestError, match=r"^config\.probe\.target: .* no target"):
         restored._replace(model_state=stats).target(jax.eval_shape(network()))
+
+
+def test_what_is_beside_the_network_is_not_asked_for():
+    network = ("encoder/stem/kernel", "projector/dense/kernel", "classifier/bias")
+    for place in ("params", "model_state/batch_stats", "model_state/target/params"):
+        assert all(of_network(f"{place}/{leaf}") for leaf in network)
+        assert not of_network(f"{place}/encoders/x")
+    for leaf in ("params/predictor/kernel", "model_state/queue", "opt_state/encoder/x"):
+        assert not of_network(leaf)
