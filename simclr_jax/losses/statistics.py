@@ -25,7 +25,7 @@ def barlow_twins(z_a: Array, z_b: Array, *, redundancy: float = 5e-3) -> Array:
 
     Args:
       z_a, z_b: [N, D] with N > 1, the two views; row i of both shows image i. Any
-        scale; values above 1e18 overflow.
+        scale; values above 1e17 overflow.
       redundancy: lambda, the weight of the terms off the diagonal.
 
     Returns:
@@ -63,7 +63,7 @@ def vicreg(
 
     Args:
       z_a, z_b: [N, D] with N > 1, the two views; row i of both shows image i. Values
-        above 1e9 overflow.
+        above 1e7 overflow.
       invariance: lambda, weight of the difference between the views.
       variance: mu, weight of the spread.
       covariance: nu, weight of the redundancy.

@@ -161,3 +161,14 @@ def test_a_batch_of_one_has_no_statistics(name):
     one = jax.ShapeDtypeStruct((1, D), jnp.float32)
     with pytest.raises(ValueError, match=r"at least 2 rows, got \(1, 5\) and \(1, 5\)"):
         jax.eval_shape(ORACLES[name][0], one, one)
+
+
+def test_the_largest_values_named_are_finite():
+    a, b = (jnp.asarray(rows(seed)) for seed in (0, 1))
+    wide = jnp.tile(a, (64, 64))  # [512, 320]
+    for loss, most in ((barlow_twins, 1e17), (vicreg, 1e7)):
+        for x, y in ((a, b), (wide, -wide)):
+            x, y = (most * z / jnp.abs(z).max() for z in (x, y))
+            value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))(x, y)
+            assert np.isfinite(value)
+            assert all(np.isfinite(g).all() for g in gradients)

@@ -120,3 +120,47 @@ def test_what_float32_or_a_network_cannot_hold_is_named(fields, message):
     config.update_from_flattened_dict(fields)
     with pytest.raises(RequestError, match=rf"^config\.{message}"):
         validate(config)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"method.decoupled": "half"}, r"method\.decoupled: 'half' is not one of"),
+        (
+            {"method.name": "barlow_twins", "method.redundancy": -1.0},
+            r"method\.redundancy: -1\.0 is not a number of at least 0",
+        ),
+        (
+            {"method.name": "vicreg", "method.variance": -1.0},
+            r"method\.variance: -1\.0 is not a number of at least 0",
+        ),
+        (
+            {"method.name": "vicreg", "method.decoupled": True},
+            r"method\.decoupled: vicreg has no such option; it takes: invariance",
+        ),
+        (
+            {"method.name": "vicreg", "predictor.hidden": 8},
+            r"predictor\.hidden: vicreg has no predictor",
+        ),
+        (
+            {"method.name": "simsiam", "probe.target": True},
+            r"probe\.target: simsiam has no target network",
+        ),
+    ],
+)
+def test_options_of_methods_without_negatives(fields, message):
+    config = defaults.get_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(RequestError, match=rf"^config\.{message}"):
+        validate(config)
+
+
+def test_an_older_workdir_continues_without_the_methods_new_options():
+    config = defaults.get_config()
+    made = json.loads(to_json(config))
+    for name in ("decoupled", "redundancy", "invariance", "variance", "covariance"):
+        del made["method"][name]
+    same_recipe(made, config, "runs/old")
+    config.method.decoupled = True
+    with pytest.raises(RequestError, match="decoupled"):
+        same_recipe(made, config, "runs/old")
