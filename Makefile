@@ -1,7 +1,7 @@
 # make demo    set up, then pretrain and evaluate on digits: three minutes on two cores
-# make test    set up, then lint, types and the tests: TIME on two cores
-# make test-all   the same with the tests that show it again at length: TIMEALL
-# make test-fast  set up, then the unit tests, without those that train for long: TIMEFAST
+# make test    set up, then lint, types and the tests
+# make test-all   the same with the tests that show it again at length; for CI
+# make test-fast  set up, then the unit tests, without those that train for long
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
 #

@@ -93,6 +93,7 @@ def test_a_batch_that_nobody_asked_for_fits_the_labels(
 
     monkeypatch.setattr(stages, "function", lambda _: train)
     monkeypatch.setattr(stages.table, "table", lambda *_: "")
+    monkeypatch.setattr(stages.verdict, "verdict", lambda *_: "")
     flags = [*recipe(folder / f"{data}.npz"), f"--workdir={tmp_path / 'run'}"]
     flags += [f"--config.stages=pretrain,{asked}", "--config.probe.every_epochs=0"]
     assert launcher.main(["launch.py", *flags]) == 0

@@ -35,7 +35,7 @@ def test_a_flat_folder_from_files_to_a_report(tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "run/report.html").read_text()
     assert "Nearest neighbours" in page
-    assert "Map of the test images" in page
+    assert "Map of the images without labels" in page
     found = np.load(tmp_path / "run/stages/report/gallery.npz")
     assert found["neighbours"].shape == (48, 5)
     assert not (found["neighbours"] == found["queries"][:, None]).any()

@@ -19,8 +19,9 @@ def workdir(whole):
 def test_the_terminal_ends_with_the_table_and_the_report(workdir):
     path, printed = workdir
     lines = printed.splitlines()
-    assert lines[-1] == f"report: {path}/report.html"
-    assert any(line.startswith("test accuracy, %") for line in lines[-14:])
+    assert f"report: {path}/report.html" in lines[-3:]
+    assert lines[-1].endswith(f"load({str(path)!r}).embed(['photo.jpg'])")
+    assert any(line.startswith("test accuracy, %") for line in lines[-18:])
 
 
 def test_images_are_embedded_once(npz, workdir, tmp_path):
