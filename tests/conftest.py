@@ -5,6 +5,7 @@ import atexit
 import importlib.metadata
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -35,6 +36,15 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 END_TO_END = Path(__file__).parent / "end_to_end"
+_HANDLERS = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers():
+    """A run in a test's own process must not leave its handlers to later tests."""
+    yield
+    for name, handler in _HANDLERS.items():
+        signal.signal(name, handler)
 
 
 @pytest.fixture(scope="module")

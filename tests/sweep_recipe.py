@@ -9,6 +9,7 @@ def get_config():
     config.encoder.depth = 10
     config.epochs = 15  # 60 steps
     config.log_every = 1
+    config.checkpoint.every_steps = 3  # slow steps: the test must be in time
     config.probe.every_epochs = 0
     config.probe.epochs = 2
     return config

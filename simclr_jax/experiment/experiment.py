@@ -99,7 +99,10 @@ class Experiment:
     def start(self) -> initial.Start | None:
         """The weights of `config.init_from`; None: there are none, or the workdir has
         gone on from them already."""
-        if not initial.needed(self.config, self.workdir.path):
+        # A benchmark has no workdir.
+        if not (
+            self.config.init_from and initial.needed(self.config, self.workdir.path)
+        ):
             return None
         return initial.read(self.config, self._info)
 

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pytest
 from tiny import launch, recipe
 from tiny_runs import results
 
@@ -18,6 +19,7 @@ def fewer(npz, folder):
     return path
 
 
+@pytest.mark.thorough
 def test_images_that_change_under_a_workdir(whole, npz, tmp_path):
     """The table of the old images was shown with "everything is done already"."""
     changed = fewer(npz, tmp_path)

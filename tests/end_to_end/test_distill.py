@@ -299,6 +299,7 @@ def test_an_images_logits_in_evaluation_are_its_own(pair):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.thorough
 def test_a_student_of_another_workdirs_student(whole, npz, tmp_path):
     """Only distillation, in a workdir of its own; the teacher's network is its own."""
     teacher, _, _ = whole

@@ -30,6 +30,7 @@ def python(code: str, folder) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_sixty_lines_learn(npz, tmp_path):
     """The loss of two random views is about log(2N - 1), and falls."""
     assert len(SCRIPT.read_text().splitlines()) <= 60

@@ -34,6 +34,7 @@ def curve(npz, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.thorough
 def test_the_last_point_is_the_stages_own_result(curve):
     top1, top3 = (points(curve, f"finetune_{name}") for name in ("top1", "top3"))
     assert list(top1) == list(top3) == [8, 16]
@@ -43,6 +44,7 @@ def test_the_last_point_is_the_stages_own_result(curve):
     assert list(points(curve, "knn_top1")) == [4, 8, 12, 16]
 
 
+@pytest.mark.thorough
 def test_pretraining_is_what_it_is_without(curve, whole):
     """Its learning rate is constant, so a shorter run is the beginning of a longer."""
     recorded = losses(curve)

@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 from tiny import ROOT, launch, squares
 from tiny_runs import block, refuse
 
 
+@pytest.mark.thorough
 def test_a_flat_folder_from_files_to_a_report(tmp_path):
     """What someone with nothing but photos runs; no image is its own neighbour.
 

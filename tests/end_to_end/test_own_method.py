@@ -117,6 +117,7 @@ def random_target(tmp_path_factory):
     return folder / "run", done
 
 
+@pytest.mark.thorough
 def test_three_probes_of_the_random_target_in_one_table(random_target):
     """B trained, B before and A, whose weights are those it began with."""
     import jax

@@ -71,6 +71,7 @@ def test_killed_and_continued_equals_a_whole_run(
     assert_part_of(workdir, whole.workdir)
 
 
+@pytest.mark.thorough
 def test_a_signal_while_a_checkpoint_is_written(whole, npz, tmp_path):
     """That checkpoint is finished, and the steps taken meanwhile are saved too."""
     workdir, asked = tmp_path / "stopped", "--config.stages=('pretrain',)"
@@ -116,6 +117,7 @@ def test_a_signal_while_packages_are_imported(npz, tmp_path):
     assert error.splitlines()[-1] == line
 
 
+@pytest.mark.thorough
 def test_a_stream_continues_where_it_was(whole, npz, tmp_path):
     """In pieces, and the same images at every step as kept on the device.
 

@@ -38,6 +38,7 @@ def test_it_is_the_mean_of_the_batches_statistics(momentum):
     np.testing.assert_allclose(stats["var"], batches.var(1).mean(0), rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_a_calibrated_network_normalises_its_images():
     """In inference mode it then does what training mode does, for one batch."""
     network = Network(ResNet(depth=10, width=0.0625, stem="cifar"), Projector(dim=8))

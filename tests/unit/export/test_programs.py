@@ -178,6 +178,7 @@ def test_the_onnx_file_describes_the_network(tmp_path):
     assert session(tmp_path / "encoder").get_inputs()[0].shape == ["B", 16, 16, 3]
 
 
+@pytest.mark.thorough
 @needs_onnx
 @pytest.mark.slow
 def test_the_model_is_compared_under_launch_pys_flags_too(tmp_path):

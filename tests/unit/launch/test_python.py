@@ -20,7 +20,11 @@ from simclr_jax.errors import StoppedError
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "tests/tiny_recipe.py"
 
-pytestmark = pytest.mark.usefixtures("compile_in_haste")
+pytestmark = [
+    pytest.mark.usefixtures("compile_in_haste"),
+    # As it does if an earlier test of this process has used a device.
+    pytest.mark.filterwarnings("ignore:jax has used a device already"),
+]
 
 
 @pytest.fixture(scope="module")

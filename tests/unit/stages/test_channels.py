@@ -24,7 +24,7 @@ def of_channels(count, channels, seed):
     return every[..., :channels], labels
 
 
-@pytest.mark.parametrize("channels", [2, 5])
+@pytest.mark.parametrize("channels", [5, pytest.param(2, marks=pytest.mark.thorough)])
 def test_a_whole_run(tmp_path, capsys, channels):
     train, labels = of_channels(32, channels, 0)
     test, test_labels = of_channels(24, channels, 1)

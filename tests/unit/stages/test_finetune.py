@@ -107,6 +107,7 @@ def test_the_finetune_step_lowers_for_cuda(dtype):
     assert_lowers_for_cuda(step, jax.eval_shape(init), key, batch, donates=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.usefixtures("compile_in_haste")
 def test_at_the_last_step_a_glance_trains_the_stages_own_network(tmp_path, monkeypatch):
