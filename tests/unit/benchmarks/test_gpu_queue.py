@@ -87,6 +87,8 @@ def test_ctrl_c_lets_the_run_save_and_keeps_what_it_has(house, monkeypatch):
     """The run sees only the queue's own signal: a second one would end it unsaved."""
     folder, call = house
     monkeypatch.setattr(gpu_queue, "_GRACE", 30.0)
+    # A shell's background job, as the tests may be, begins with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     log = folder / "work/long/log.txt"
 
     def interrupt():
