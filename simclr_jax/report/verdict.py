@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from simclr_jax.config.fields import Config
+from simclr_jax.data.reader import Info
+from simclr_jax.data.splits import examples
+from simclr_jax.errors import DataError
 from simclr_jax.report.table import percent, share_of_labels
 
 
@@ -57,9 +60,25 @@ def verdict(results: dict[str, Any], config: Config) -> str:
         return ""
     sentences = []
     for stage, gain in gains(results):
-        seen = results[stage].get("data", {}).get(config.data.test_split, {})
-        sentences.append(_sentence(gain, seen.get("images")))
+        images = _images(results[stage].get("data", {}), config)
+        sentences.append(_sentence(gain, images))
     return "\n".join(sentences)
+
+
+def _images(seen: dict[str, Any], config: Config) -> int | None:
+    """How many images the test split has, which may be a part; None: not known.
+
+    Args:
+      seen: each whole split's fingerprint, as results.json has it.
+    """
+    counts = {split: found["images"] for split, found in seen.items()}
+    try:
+        return examples(
+            Info(config.data.name, counts, 0, (), (None, None, 0)),
+            config.data.test_split,
+        )
+    except DataError:  # an older version's results have no counts
+        return None
 
 
 def _sentence(gain: Gain, images: int | None) -> str:

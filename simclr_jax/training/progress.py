@@ -112,9 +112,10 @@ class Progress:
         if not (self._terminal or due or step == self._end):
             return
         self._printed = now
+        epochs = f"{self._end / self._steps_per_epoch:.1f}".removesuffix(".0")
         line = (
             f"step {step}/{self._end}  epoch {step / self._steps_per_epoch:.1f}"
-            f"/{self._end / self._steps_per_epoch:.0f}  loss {loss:.4f}"
+            f"/{epochs}  loss {loss:.4f}"
         )
         if speed:
             line += f"  {speed['images_per_second']:.0f} images/s"

@@ -60,7 +60,7 @@ def test_nothing_is_said_where_nothing_is_compared():
 
 
 def test_equal_scores_of_an_unknown_number_of_images_are_no_difference():
-    """As with a part of a split: results.json has the size of the whole split."""
+    """As in the results of an older version."""
     (sentence,) = verdict(
         {"probe": result(0.183, 0.183)}, common.get_config()
     ).splitlines()
@@ -68,3 +68,16 @@ def test_equal_scores_of_an_unknown_number_of_images_are_no_difference():
         "Pretraining made no clear difference to the random encoder with a linear "
         "probe on 10 % of the labels: 18.3 % against 18.3 %."
     )
+
+
+@pytest.mark.parametrize("images, clear", [(600, False), (6000, True)])
+def test_a_part_of_a_split_counts_with_its_own_size(images, clear):
+    """A tenth of 600 images is 60: two standard errors of 50 % are 18 points."""
+    entry = result(0.55, 0.45)
+    entry["data"] = {"train": {"images": images}}
+    config = common.get_config()
+    config.data.train_split, config.data.test_split = "train[:90%]", "train[90%:]"
+    sentence = verdict({"probe": entry}, config)
+    assert sentence.startswith("Pretraining gained 10.0") is clear
+    if not clear:
+        assert sentence.endswith("55.0 % against 45.0 % of 60 test images.")

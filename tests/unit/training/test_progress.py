@@ -183,3 +183,13 @@ def test_silence(clock, monkeypatch, terminal):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_part_of_an_epoch_is_no_zero(clock, monkeypatch):
+    """As with `max_steps`: the end showed as epoch 0.5/0."""
+    shown, screen = start(monkeypatch, end=5)
+    clock.now += 1
+    shown.compiled()
+    clock.now += 1
+    shown.advance(5, 1.0)
+    assert "epoch 0.5/0.5 " in screen.getvalue()
