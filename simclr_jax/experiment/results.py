@@ -1,11 +1,13 @@
 """Reads results.json of a workdir."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from simclr_jax import processes
 from simclr_jax.config.stages import STAGES
-from simclr_jax.experiment.files import read_object
+from simclr_jax.errors import RequestError, one_line
 
 # What is read of a stage's result: these numbers, of itself and of its variants.
 _VARIANTS = ("pretrained", "random_init", "target", "student", "second", "layers")
@@ -38,3 +40,27 @@ def _require_result(where: str, result: Any) -> None:
             _require_result(f"{where}.{name}", value)
         elif name in _NUMBERS and not isinstance(value, int | float | None):
             raise ValueError(f"{where}.{name} is not a number")
+
+
+def read_object(
+    path: Path,
+    field: str,
+    cure: str,
+    require: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """The JSON object in a file, or a RequestError that names the file.
+
+    `require` raises ValueError if it is not the object that is expected there.
+    """
+    try:
+        if path.exists() and not path.is_file():  # to open a pipe waits for ever
+            raise ValueError("not a regular file")
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+        if require:
+            require(found)
+    except (OSError, ValueError, RecursionError) as error:
+        why = one_line(error)
+        raise RequestError(f"{field}: can't read {path}: {why}; {cure}") from error
+    return found

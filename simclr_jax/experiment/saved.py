@@ -10,9 +10,9 @@ import numpy as np
 from simclr_jax import checkpoint
 from simclr_jax.config.stages import STAGES
 from simclr_jax.errors import RequestError, one_line
-from simclr_jax.experiment.files import replacing
 from simclr_jax.experiment.restore import of_network
 from simclr_jax.experiment.workdir import START, checkpoints
+from simclr_jax.files import replacing
 from simclr_jax.heads import level_names
 
 # The stages that train a network, each with the variant that is read by default.

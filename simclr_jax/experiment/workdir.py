@@ -20,8 +20,8 @@ from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError, refused
 from simclr_jax.experiment import provenance, tensorboard
-from simclr_jax.experiment.files import naming, read_object, replace
-from simclr_jax.experiment.results import results
+from simclr_jax.experiment.results import read_object, results
+from simclr_jax.files import naming, replace
 
 # Where a run without a pretraining keeps the weights that it began with.
 START = "start"

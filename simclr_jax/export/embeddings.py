@@ -1,6 +1,5 @@
 """Features of images in one file: `h [N, D]`, `file`, `label`, as .npz or Parquet."""
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from simclr_jax.files import replacing
 from simclr_jax.signals import check_stop
 
 FORMATS = ("npz", "parquet")
@@ -95,20 +95,9 @@ def write(path: str | os.PathLike, columns: dict[str, Any], about: Any) -> None:
     Raises:
       OSError: it can't be written; one line names the file and the cause.
     """
-    path = Path(path).expanduser()
-    temporary = path.with_name(f".{path.name}.tmp")
     form = _parquet if format_of(path) == "parquet" else _npz
-    try:
-        with temporary.open("wb") as file:
-            form(file, columns, json.dumps(about))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or " ".join(str(error).split())
-        raise OSError(f"cannot write {path}: {reason}") from error
+    with replacing(path) as file:
+        form(file, columns, json.dumps(about))
 
 
 def read_about(path: str | os.PathLike) -> Any:

@@ -21,8 +21,8 @@ import jax
 import numpy as np
 
 from simclr_jax.errors import FailedError
-from simclr_jax.export import files
 from simclr_jax.export.program import Program, program
+from simclr_jax.files import replacing
 
 _MOST_BYTES = 2_000_000_000  # of a protobuf, less what is not weights
 # Largest difference from jax, in units of the outputs' spread, that counts as equal.
@@ -74,7 +74,8 @@ def save(
         entry.key, entry.value = name, json.dumps(value)
     content = model.SerializeToString()
     _check(content, made)
-    files.write(path, content)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _check(content: bytes, made: Program) -> None:

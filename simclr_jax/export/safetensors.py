@@ -14,13 +14,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from simclr_jax.errors import one_line
+from simclr_jax.files import replacing
 
 _FORMAT, _VERSION = "simclr_jax", 1
 # Their leaves are BatchNorm's statistics; all others are parameters.
@@ -63,20 +63,15 @@ def write(
     Raises:
       OSError: as `save`.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    path = Path(path).expanduser()
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        save_file(named, temporary, metadata | {"format": form})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except Exception as error:  # safetensors raises an error of its own
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {' '.join(str(error).split())}") from error
+    with replacing(path) as file:
+        try:  # by its name: the bytes of all arrays would take their memory again
+            save_file(named, file.name, metadata | {"format": form})
+        except SafetensorError as error:
+            raise OSError(" ".join(str(error).split())) from error
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

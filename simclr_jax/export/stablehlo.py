@@ -12,8 +12,8 @@ from typing import Any
 import jax
 from jax import export
 
-from simclr_jax.export import files
 from simclr_jax.export.program import program
+from simclr_jax.files import replacing
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -40,4 +40,5 @@ def save(
     (count,) = export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((count, *made.shape), made.dtype)
     exported = export.export(jax.jit(made.whole), platforms=PLATFORMS)(images)
-    files.write(path, exported.serialize())
+    with replacing(path) as file:
+        file.write(exported.serialize())

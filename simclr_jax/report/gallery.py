@@ -18,7 +18,7 @@ from simclr_jax import augment, data, processes
 from simclr_jax.config.stages import stream
 from simclr_jax.evaluation import nearest
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.files import replacing
+from simclr_jax.files import replacing
 
 _QUERIES, _BANK, _MAPPED = 2_000, 10_000, 1_000
 _NEIGHBOURS, _PAIRS, _ORIGINALS = 5, 8, 2

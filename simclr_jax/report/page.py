@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from simclr_jax import checkpoint, processes
 from simclr_jax.config.fields import Config, flatten
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.experiment.files import replace
 from simclr_jax.experiment.workdir import pretraining_folder
+from simclr_jax.files import replace
 from simclr_jax.report import (
     figures,
     gallery,

@@ -9,7 +9,8 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import saved
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
-from simclr_jax.export import files, formats, safetensors
+from simclr_jax.export import formats, safetensors
+from simclr_jax.files import replace
 
 FILE = formats.FORMATS["safetensors"].file
 _WRITTEN = Path("stages", "export", "written.json")
@@ -52,7 +53,7 @@ def _write(experiment: Experiment) -> None:
             raise RequestError(f"config.export.formats: {form}: {error}") from error
         written[form] = made
         (workdir / _WRITTEN).parent.mkdir(parents=True, exist_ok=True)
-        files.write(workdir / _WRITTEN, json.dumps(written).encode())
+        replace(workdir / _WRITTEN, json.dumps(written))
 
 
 def _step(path: Path) -> int | None:

@@ -9,7 +9,7 @@ from simclr_jax.config.stages import having, holds, of_own_pretraining
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import workdir as workdir_lib
-from simclr_jax.experiment.files import replace
+from simclr_jax.files import replace
 from simclr_jax.sweep import chart as sweep_chart
 from simclr_jax.sweep import table as sweep_table
 from simclr_jax.sweep.plan import Point

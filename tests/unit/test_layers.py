@@ -29,7 +29,7 @@ LAYERS = (
     ("losses",),
     ("devices",),
     ("processes",),
-    ("signals",),
+    ("signals", "files"),
     ("startup",),
     ("errors",),
 )

@@ -18,8 +18,8 @@ from simclr_jax.config.validate import validate
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore
-from simclr_jax.experiment.files import replace
 from simclr_jax.experiment.workdir import Workdir, check
+from simclr_jax.files import replace
 from simclr_jax.heads import Projector
 from simclr_jax.stages import run as stages
 

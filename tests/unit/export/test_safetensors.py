@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_a_write_that_fails_keeps_the_old_file(path, monkeypatch):
     from safetensors import SafetensorError
 
     def full(named, filename, metadata):
-        filename.write_bytes(b"half")
+        Path(filename).write_bytes(b"half")
         raise SafetensorError("I/O error: No space left on device")
 
     before = path.read_bytes()

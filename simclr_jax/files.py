@@ -1,24 +1,22 @@
 """Files that a reader finds whole: the old one or the new one, never a part."""
 
 import contextlib
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-from simclr_jax.errors import RequestError, one_line
+from typing import IO
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """A file to write into; it takes the place of `path` at the end.
 
-    If something fails, `path` stays as it was.
+    If something fails, `path` stays as it was. ~ is the home folder.
 
     Raises:
       OSError: it can't be written; names `path`. The error of a full disk names none.
     """
+    path = Path(path).expanduser()
     temporary = path.with_name(f".{path.name}.tmp")
     with naming(path):
         try:
@@ -33,7 +31,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: str | os.PathLike, text: str) -> None:
     """Writes text in UTF-8; see `replacing`.
 
     It may have names of files in another encoding: their bytes are written as \\udce9.
@@ -48,28 +46,6 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # a library's own
+            raise OSError(f"cannot write {path}: {error}") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def read_object(
-    path: Path,
-    field: str,
-    cure: str,
-    require: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
-    """The JSON object in a file, or a RequestError that names the file.
-
-    `require` raises ValueError if it is not the object that is expected there.
-    """
-    try:
-        if path.exists() and not path.is_file():  # to open a pipe waits for ever
-            raise ValueError("not a regular file")
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError("not a JSON object")
-        if require:
-            require(found)
-    except (OSError, ValueError, RecursionError) as error:
-        why = one_line(error)
-        raise RequestError(f"{field}: can't read {path}: {why}; {cure}") from error
-    return found
