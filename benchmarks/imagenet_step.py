@@ -13,6 +13,7 @@ from simclr_jax import data, devices
 from simclr_jax.config.validate import validate
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.preflight import check_shares
+from simclr_jax.experiment.workdir import Workdir
 from simclr_jax.stages import pretrain, programs
 
 CLASSES, IMAGES = 1000, 1_281_167
@@ -28,7 +29,7 @@ def program(config: Any, number: int) -> tuple[Any, tuple, tuple[int, int]]:
     names = tuple(map(str, range(CLASSES)))
     counts = {config.data.train_split: IMAGES}
     info = data.Info("imagenet2012", counts, CLASSES, names, (stored, stored, 3))
-    experiment = Experiment(config, None, info)  # pyright: ignore
+    experiment = Experiment(config, Workdir("unused", config), info)  # not opened
     images = SimpleNamespace(num_examples=IMAGES, num_classes=CLASSES)
     experiment.__dict__["images"] = SimpleNamespace(unlabelled=images)
     training = pretrain.training(experiment)

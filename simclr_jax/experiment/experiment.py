@@ -99,10 +99,7 @@ class Experiment:
     def start(self) -> initial.Start | None:
         """The weights of `config.init_from`; None: there are none, or the workdir has
         gone on from them already."""
-        # A benchmark has no workdir.
-        if not (
-            self.config.init_from and initial.needed(self.config, self.workdir.path)
-        ):
+        if not initial.needed(self.config, self.workdir.path):
             return None
         return initial.read(self.config, self._info)
 

@@ -3,12 +3,13 @@ agrees between two views, and no two dimensions repeat each other. No negatives,
 predictor, no target network.
 """
 
+from functools import partial
+
 import flax.linen as nn
-import jax
 
 from simclr_jax import losses
-from simclr_jax.methods import Method, embedding_metrics
-from simclr_jax.microbatches import encode_each
+from simclr_jax.methods import Method
+from simclr_jax.methods._of_a_batch import of_a_batch
 from simclr_jax.networks import Network
 
 
@@ -35,28 +36,5 @@ def barlow_twins(
     """
     if redundancy < 0:
         raise ValueError(f"redundancy must not be negative, got {redundancy}")
-    network = Network(encoder, projector)
-
-    def init(key, images):
-        params, batch_stats = network.init(key, images)
-        return params, {"batch_stats": batch_stats}
-
-    def loss(params, model_state, key, views, index=None, features=False):
-        del key, index  # Barlow Twins draws nothing and remembers no image
-
-        def apply(batch_stats, images):
-            return network.train(params, batch_stats, images)
-
-        ((h, z_a), (_, z_b)), batch_stats = encode_each(
-            apply, model_state["batch_stats"], views, microbatch=microbatch
-        )
-        value = losses.barlow_twins(z_a, z_b, redundancy=redundancy)
-        metrics = embedding_metrics(z_a, z_b)
-        metrics |= {"h": jax.lax.stop_gradient(h)} if features else {}
-        return value, (model_state | {"batch_stats": batch_stats}, metrics)
-
-    def update(params, model_state, progress):
-        del params, progress
-        return model_state
-
-    return Method(init, loss, update, network.embed_state)
+    objective = partial(losses.barlow_twins, redundancy=redundancy)
+    return of_a_batch(Network(encoder, projector), objective, microbatch)
