@@ -177,13 +177,7 @@ def request(flags: Flags) -> Request:
     joined = joining.arguments(flags._asdict())
     if joined is not None and flags.sweep and flags.index is None:
         raise RequestError("--sweep: several processes run one point; give --index=I")
-    recipes_epochs = _epochs(config)
-    change(config, flags.changes)
-    given = frozenset(path for path, _ in flags.changes)
-    notes = (
-        *_given_twice(flags.changes),
-        *_shorten_warmups(config, recipes_epochs, given),
-    )
+    notes = fit(config, flags.changes)
     return Request(
         config,
         flags.workdir,
@@ -193,9 +187,24 @@ def request(flags: Flags) -> Request:
         flags.index,
         flags.table,
         joined,
-        given,
+        frozenset(path for path, _ in flags.changes),
         notes,
     )
+
+
+def fit(config: Config, changes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Makes the changes to a recipe's config, and what follows from them.
+
+    Args:
+      changes: see `change`.
+
+    Returns:
+      Lines to show: what counts of two, which warm-ups are shorter.
+    """
+    epochs = _epochs(config)
+    change(config, changes)
+    shorter = _shorten_warmups(config, epochs, dict(changes))
+    return (*_given_twice(changes), *shorter)
 
 
 def _given_twice(changes: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,26 +62,29 @@ def pretrain(
         startup.set_compilation_cache()
     path = Path(workdir).expanduser()
     try:
-        config = _config(recipe, changes)
+        config, given = _config(recipe, changes)
         with signals.asked_by_signals():
-            # A config of one's own is taken as it is.
-            given = changes.keys() if isinstance(recipe, str | os.PathLike) else None
             main.train(config, str(path), given=given)
     except RequestError as error:
         raise ValueError(str(error).removeprefix("--config: ")) from error
     return path
 
 
-def _config(recipe: "str | os.PathLike | ConfigDict", changes: dict[str, Any]) -> Any:
+def _config(
+    recipe: "str | os.PathLike | ConfigDict", changes: dict[str, Any]
+) -> tuple[Any, Collection[str] | None]:
+    """The config, and the fields that were asked for; see `stages.run`."""
     from simclr_jax.config import command_line, recipes
 
-    if isinstance(recipe, str | os.PathLike):
-        config = recipes.load(os.fspath(recipe))
-    else:
-        config = copy.deepcopy(recipe).lock()
     texts = [(name, _text(value)) for name, value in changes.items()]
-    command_line.change(config, texts)
-    return config
+    if not isinstance(recipe, str | os.PathLike):  # taken as it is
+        config = copy.deepcopy(recipe).lock()
+        command_line.change(config, texts)
+        return config, None
+    config = recipes.load(os.fspath(recipe))
+    for note in command_line.fit(config, texts):
+        print(note, file=sys.stderr)
+    return config, changes.keys()
 
 
 def _text(value: Any) -> str:

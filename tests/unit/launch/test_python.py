@@ -16,6 +16,7 @@ import simclr_jax
 from simclr_jax import signals
 from simclr_jax.config import recipes
 from simclr_jax.errors import StoppedError
+from simclr_jax.launch import main
 
 ROOT = Path(__file__).parents[3]
 RECIPE = ROOT / "tests/tiny_recipe.py"
@@ -250,3 +251,25 @@ def test_stopping_is_told_as_python_programs_expect():
         signals.asked_by_signals(),
     ):
         raise StoppedError("by a signal; run the same command again to continue")
+
+
+def test_a_recipe_fits_itself_as_on_the_command_line(
+    npz, tmp_path, monkeypatch, capsys
+):
+    """cifar10:resnet18 warms up for 10 of its 100 epochs, and has batches of 512."""
+    seen = []
+    monkeypatch.setattr(
+        main, "train", lambda *args, given: seen.append((args[0], given))
+    )
+    simclr_jax.pretrain("cifar10:resnet18", tmp_path, epochs=5, **{"data.path": npz})
+    ((config, given),) = seen
+    assert config.optimizer.warmup_epochs == 0.5
+    assert set(given) == {"epochs", "data.path"}
+    note = "optimizer.warmup_epochs 10 -> 0.5: epochs is 5, not 100\n"
+    assert capsys.readouterr().err == note
+    # A config of one's own is taken as it is.
+    own = recipes.load("cifar10:resnet18")
+    own.epochs = 5
+    simclr_jax.pretrain(own, tmp_path)
+    assert seen[1][0].optimizer.warmup_epochs == 10
+    assert seen[1][1] is None
