@@ -60,6 +60,13 @@ def test_a_microbatch_must_divide_the_batch(encode):
         encode(pixel, {}, views(), microbatch=3)
 
 
+def test_views_are_not_turns_of_a_loop():
+    """There XLA's CPU backend takes many times as long for the kernels' gradients."""
+    found = jax.make_jaxpr(lambda a, b: encode_each(pixel, {}, (a, b)))(*views())
+    names = {equation.primitive.name for equation in found.jaxpr.eqns}
+    assert not names & {"scan", "while"}
+
+
 def joined(apply, batch_stats, pair, parts):
     """z of both views, one forward pass for each part of the images, the views of a
     part one after the other in one BatchNorm; and the mean of the statistics."""
