@@ -108,7 +108,7 @@ def _file(name: str, config: MkDocsConfig) -> File:
         )
         text = f"# {name}\n\n{links}\n"
     elif path.suffix == ".ipynb":
-        text = f"# {name}\n\n" + "\n".join(_cells(path))
+        text = "\n".join(_cells(path))
     elif path.suffix in CODE:
         text = f"# {name}\n\n```{CODE[path.suffix]}\n{path.read_text()}```\n"
     return File.generated(
