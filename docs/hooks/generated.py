@@ -13,12 +13,14 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+import simclr_jax
 from simclr_jax.config.fields import every_field, every_type
 from simclr_jax.config.help import comments
 from simclr_jax.config.rules import PATHS, RULES
 
 ROOT = Path(__file__).parents[2]
-# The modules that users import, and what of a module without `__all__` to show.
+# What users import beside the package itself: modules, and the names to show of one
+# without `__all__`.
 MODULES: dict[str, tuple[str, ...]] = {
     "losses": (),
     "augment": (),
@@ -30,9 +32,6 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "microbatches": ("encode_views", "encode_each", "in_groups"),
     "methods": (),
-    "pretrained": (),
-    "launch.python": (),
-    "startup": ("set_cpu_flags",),
     "training": (),
     "training.optimizers": ("make", "make_schedule", "decay_mask", "trust_mask"),
     "evaluation": (),
@@ -99,17 +98,21 @@ def _plain(text: str) -> str:
 def api() -> Iterator[str]:
     """What each public module has, for mkdocstrings."""
     yield "# API\n"
+    yield "[In your own JAX code](library.md) shows how the parts go together.\n"
+    yield "\n## simclr_jax\n"
     yield (
-        "`simclr_jax.load`, `simclr_jax.pretrain` and the losses can be imported from "
-        "`simclr_jax` itself; importing that loads nothing at first. "
-        "[In your own JAX code](library.md) shows how the parts go together."
+        "The losses can be imported from here, too: `from simclr_jax import nt_xent`. "
+        "`import simclr_jax` loads nothing at first, not even jax.\n"
     )
+    homes = {name: getattr(simclr_jax, name).__module__ for name in simclr_jax.__all__}
+    for name, home in homes.items():
+        if not home.startswith("simclr_jax.losses"):
+            yield f"::: {home}.{name}"
     for module, names in MODULES.items():
-        name = f"simclr_jax.{module}"
-        shown = names or exported(module)
-        yield f"\n## {name}\n"
+        yield f"\n## simclr_jax.{module}\n"
         yield f"{about(module)}\n"
-        yield from (f"::: {name}.{member}" for member in shown)
+        for name in names or exported(module):
+            yield f"::: simclr_jax.{module}.{name}"
 
 
 def source(module: str) -> ast.Module:

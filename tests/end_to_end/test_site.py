@@ -13,6 +13,7 @@ import browser
 import pytest
 from tiny import ENVIRONMENT, PATIENCE, ROOT
 
+import simclr_jax
 from simclr_jax import losses
 from simclr_jax.config.fields import every_field
 from simclr_jax.config.help import comments
@@ -79,8 +80,10 @@ def test_the_api_has_each_public_function(site):
         module = importlib.import_module(f"simclr_jax.{room}")
         public = {name for name in module.__all__ if not name.isupper()}
         assert {f"simclr_jax.{room}.{name}" for name in public} <= shown
-    for name in ("encoders.ResNet", "heads.Projector", "pretrained.load"):
+    for name in ("encoders.ResNet", "heads.Projector", "networks.Network"):
         assert f"simclr_jax.{name}" in shown
+    # What can be imported from the package itself, by its last name.
+    assert set(simclr_jax.__all__) <= {name.rpartition(".")[2] for name in shown}
     for name in ("nt_xent", "info_nce", "vicreg"):  # with its docstring
         first = getattr(losses, name).__doc__.partition("\n")[0]
         assert first in text(site / "api.html")
