@@ -2,8 +2,9 @@
 # make test    set up, then lint, types and the tests
 # make test-all   the same with the tests that show it again at length; for CI
 # make test-fast  set up, then the unit tests, without those that train for long
+# make docs    set up, then build the pages as a site in site/; open site/index.html
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
-# make clean   remove the virtual environment and the demo's run
+# make clean   remove the virtual environment, the demo's run and the site
 #
 # Setting up installs the versions of constraints/, in the file for .venv's Python, into
 # .venv, again when they change. PYTHON=python3.12 chooses the interpreter of a new .venv:
@@ -28,7 +29,7 @@ JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
 comma := ,
 EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
-.PHONY: demo test test-all test-fast lint types pins clean
+.PHONY: demo test test-all test-fast lint types docs pins clean
 
 # Each file runs in one worker, the longest files first (tests/conftest.py). On two cores
 # three workers take as long as two.
@@ -53,11 +54,14 @@ lint: .venv/ready-$(JAX)-test
 types: .venv/ready-$(JAX)-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: .venv/ready-$(JAX)-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --strict
+
 pins:
 	$(PYTHON) constraints/resolve.py
 
 clean:
-	rm -rf .venv runs/demo
+	rm -rf .venv runs/demo site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \

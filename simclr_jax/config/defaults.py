@@ -159,7 +159,7 @@ def _method() -> Any:
     """The method and its options."""
     fields: Any = ConfigDict()
     # simclr | moco | byol | simsiam | barlow_twins | vicreg | the path of a .py file
-    # (see CONTRIBUTING.md).
+    # (see docs/adding_a_method.md).
     fields.name = "simclr"
     fields.temperature = placeholder(float)  # defaults: simclr 0.5, moco 0.2
     # Of the target; defaults: moco 0.999, byol 0.996, simclr with a memory 0.999.

@@ -13,8 +13,9 @@ from simclr_jax import methods
 from simclr_jax.errors import RequestError
 from simclr_jax.stages import pretrain
 
-# SimSiam (arXiv 2011.10566), as CONTRIBUTING.md walks through it.
-SIMSIAM = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
+# SimSiam (arXiv 2011.10566), as the page on methods of one's own walks through it.
+PAGE = (ROOT / "docs/adding_a_method.md").read_text()
+SIMSIAM = PAGE.split("```python\n")[1].split("```")[0]
 # A recipe that sets an option of it; the command line can change what a recipe has.
 RECIPE = """
 from tests.tiny_recipe import get_config as tiny

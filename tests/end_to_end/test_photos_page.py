@@ -1,5 +1,6 @@
 """docs/photos.md: its commands and its Python run, on small images."""
 
+import csv
 import re
 import shlex
 
@@ -73,7 +74,8 @@ def place(tmp_path_factory):
     return place
 
 
-COMMANDS = blocks("bash")
+TRAINED = [x for x in blocks("bash") if "--workdir=" in x]
+(PREDICTED,) = [x for x in blocks("bash") if x not in TRAINED]
 SAID = {
     "photos": "photos: 60 images, no classes, 20 x 24 to 24 x 20 pixels\n"
     "  left out: 1 .txt\n",
@@ -87,22 +89,41 @@ SAID = {
 }
 
 
+def flags_of(command):
+    python, script, *flags = shlex.split(command.replace("\\\n", ""))
+    assert (python, script) == (".venv/bin/python", "launch.py")
+    return flags
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("number, name", enumerate(SAID), ids=SAID)
 def test_a_command_runs(place, monkeypatch, capsys, number, name):
     """In the order of the page, because later ones use what earlier ones made."""
-    assert len(COMMANDS) == len(SAID)
-    python, script, *flags = shlex.split(COMMANDS[number].replace("\\\n", ""))
-    assert (python, script) == (".venv/bin/python", "launch.py")
+    assert len(TRAINED) == len(SAID)
+    flags = flags_of(TRAINED[number])
     assert flags[-1] == f"--workdir=runs/{name}"
     monkeypatch.chdir(place)
     assert launch.main(["launch.py", *flags, *SMALL]) == 0
     assert SAID[name] in capsys.readouterr().err
     found = results(place / "runs" / name)
     assert found["pretrain"]["step"] == 1
-    labelled = "folder.py:labelled" in COMMANDS[number]
+    labelled = "folder.py:labelled" in TRAINED[number]
     assert ("probe" in found) == ("finetune" in found) == labelled
     assert (place / "runs" / name / "report.html").exists()
+
+
+@pytest.mark.thorough
+def test_the_classes_of_other_photos(place, monkeypatch):
+    """By the network of the command on `animals`."""
+    if not (place / "runs/animals/stages/finetune").exists():
+        pytest.skip("the page's labelled command has not run in this session")
+    monkeypatch.chdir(place)
+    assert launch.main(["launch.py", *flags_of(PREDICTED)]) == 0
+    with open("classes.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60
+    assert {row["class"] for row in rows} <= set("abcd")
+    assert {"file", "class", "probability", "p_a", "p_d"} <= rows[0].keys()
 
 
 def test_what_the_run_says_is_on_the_page():
