@@ -34,7 +34,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = todo.pop()
         if not name.startswith("docs/"):
             files.append(_file(name, config))
-        new = [x for x in _targets(name) if x not in seen and (ROOT / x).exists()]
+        linked = dict.fromkeys(_targets(name))  # a page may link twice to a file
+        new = [x for x in linked if x not in seen and (ROOT / x).exists()]
         seen.update(new)
         todo.extend(new)
     return files

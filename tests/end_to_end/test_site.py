@@ -23,8 +23,9 @@ pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
 
 def build(folder, cwd=ROOT):
+    command = [sys.executable, "-W", "default", "-m", "mkdocs", "build", "--strict"]
     return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        [*command, "--site-dir", folder],
         cwd=cwd,
         env=os.environ | ENVIRONMENT | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
