@@ -3,8 +3,9 @@
 `streaming.py --peer=PYTHON` runs this file by an interpreter that has torch,
 torchvision and lightly, as `PYTHON peer_loader.py FOLDER CORES ROWS`. torchvision's
 ImageFolder reads FOLDER/CLASS/*.jpg, shuffled, in batches of 64, and PyTorch's
-DataLoader has a worker process for each core. The workers have started and have read a few batches before the
-clock starts. The last line printed is JSON: versions, and rows of streaming.py's table.
+DataLoader has a worker process for each core. The workers have started and have read a
+batch each before the clock starts. The last line printed is JSON: versions, and rows of
+streaming.py's table.
 """
 
 import json

@@ -57,12 +57,15 @@ class Apart(Logger):
         self._process: subprocess.Popen[str] | None = None
         self._lost = False
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        if find_spec(name) is None:
+        spec = find_spec(name)
+        # W&B writes into a folder called as its package is, which Python would import.
+        if spec is None or spec.origin is None:
             self._refuse(f"{name} is not installed; {install('loggers')}")
 
     def open(self) -> None:
+        path = json.dumps([*map(str, sys.path)])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps(sys.path), self._name],
+            [sys.executable, "-c", _CHILD, path, self._name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -104,8 +107,6 @@ class Apart(Logger):
 
     def close(self, ended: str) -> None:
         """Waits until all is sent: a minute at most, 5 s after a signal."""
-        if self._process is None:
-            return
         self._call("close", ended)
         seconds = _STOP_SECONDS if ended == "stopped" else _CLOSE_SECONDS
         self._end(seconds, f"it did not send what was left in {seconds:.0f} s")
@@ -126,7 +127,8 @@ class Apart(Logger):
     def _end(self, seconds: float, late: str) -> None:
         """Waits for the process to end, and then ends it: it is `late`."""
         process, self._process = self._process, None
-        assert process
+        if process is None:
+            return
         assert process.stdin
         with contextlib.suppress(OSError):
             process.stdin.close()

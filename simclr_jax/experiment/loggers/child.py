@@ -8,6 +8,7 @@ It ends when its input ends, never by a signal: a cluster sends those to all pro
 and the run decides when to stop.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -33,11 +34,12 @@ def main(name: str) -> int:
     calls, answers = _streams()
 
     def answer(**values: Any) -> None:
-        print(json.dumps(values), file=answers, flush=True)
+        with contextlib.suppress(OSError):  # the run was killed
+            print(json.dumps(values), file=answers, flush=True)
 
     try:
         service = import_module(f"simclr_jax.experiment.loggers.{name}")
-        service.check()
+        wanted = service.check()
     except ImportError as error:
         answer(missing=one_line(error))
         return 0
@@ -52,7 +54,7 @@ def main(name: str) -> int:
     lock: IO[str] | None = None
     try:
         for method, *args in iter(waiting.get, None):
-            if method == "start":
+            if method == "start" and wanted:
                 run = Run(**args[0], id=None, lines=0)
                 file = Path(run.folder) / "loggers" / f"{name}.json"
                 lock = _locked(file.with_suffix(".lock"))

@@ -14,8 +14,12 @@ _STATES = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _PARAMS, _CHARACTERS = 100, 500  # MLflow takes so many at once, of that length
 
 
-def check() -> None:
-    """Raises RequestError unless MLflow can use its tracking URI; asks no server."""
+def check() -> bool:
+    """True: MLflow is always on. It asks no server.
+
+    Raises:
+      RequestError: MLflow can't use its tracking URI.
+    """
     try:
         mlflow.MlflowClient()
     except Exception as error:
@@ -25,6 +29,7 @@ def check() -> None:
             "MLFLOW_TRACKING_URI to a server (http://...), or to a folder "
             "(file:///...) and MLFLOW_ALLOW_FILE_STORE=true"
         ) from error
+    return True
 
 
 class Service:

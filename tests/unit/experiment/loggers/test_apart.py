@@ -3,6 +3,7 @@
 A made-up package stands for W&B's: it does what the environment says.
 """
 
+import importlib
 import json
 import time
 
@@ -14,7 +15,7 @@ from simclr_jax.config.rules import LOGGERS
 from simclr_jax.config.validate import validate
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment.loggers import apart
-from simclr_jax.experiment.loggers.group import run_name
+from simclr_jax.experiment.loggers.group import Group, run_name
 from simclr_jax.experiment.workdir import Workdir
 
 PACKAGE = """
@@ -105,7 +106,11 @@ def test_a_service_that_fails_does_not_end_the_run(
     config, tmp_path, monkeypatch, capfd, does, why
 ):
     monkeypatch.setenv("SERVICE", does)
-    assert run(config, tmp_path / "run") == [2, 4]
+    workdir = Workdir(tmp_path / "run", config).open()
+    workdir.record("pretrain", "", 2, loss=0.5)
+    workdir._loggers._loggers[0]._process.wait()
+    workdir.record("pretrain", "", 4, loss=0.5)
+    workdir.close()
     said = capfd.readouterr()
     assert said.out == ""
     address, warning = said.err.splitlines()
@@ -117,6 +122,19 @@ def test_a_service_that_fails_does_not_end_the_run(
     Workdir(tmp_path / "run", config).open().close()
     got = json.loads((tmp_path / "got.json").read_text())
     assert [x["pretrain/step"] for x in got[:2]] == [2, 4]
+
+
+def test_a_run_that_is_killed_leaves_all_that_it_recorded(config, tmp_path):
+    """Its process goes on without it, and then ends."""
+    workdir = Workdir(tmp_path / "run", config).open()
+    process = workdir._loggers._loggers[0]._process
+    workdir.record("pretrain", "", 2, loss=0.5)
+    process.stdin.close()  # as the kernel does
+    assert process.wait(20) == 0
+    (row, code) = json.loads((tmp_path / "got.json").read_text())
+    assert (row["pretrain/step"], code) == (2, 1)
+    workdir._loggers = Group()
+    workdir.close()
 
 
 def test_a_service_that_does_not_end_is_ended(config, tmp_path, monkeypatch, capfd):
@@ -150,11 +168,27 @@ def test_a_package_that_is_not_there(config, tmp_path, monkeypatch):
     expected = r"^config\.loggers: wandb can't be imported \(no such .*\[loggers\]"
     with pytest.raises(RequestError, match=expected):
         Workdir(tmp_path / "run", config).open()
-    monkeypatch.setattr(apart, "find_spec", lambda name: None)
+    # Not the package, but the folder where W&B has written from here.
+    (tmp_path / "packages/wandb.py").unlink()
+    (tmp_path / "packages/wandb").mkdir()
+    monkeypatch.setattr(apart.sys, "path", [str(tmp_path / "packages")])
+    monkeypatch.delitem(apart.sys.modules, "wandb", raising=False)
+    importlib.invalidate_caches()
     expected = r"^config\.loggers: wandb is not installed; .*\[loggers\].*leave wandb"
     with pytest.raises(RequestError, match=expected):
         Workdir(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_off_gets_nothing_and_lacks_it_later(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run(config, tmp_path / "run")
+    (tmp_path / "run/checkpoints").mkdir()
+    assert not (tmp_path / "got.json").exists()
+    monkeypatch.delenv("WANDB_MODE")
+    Workdir(tmp_path / "run", config).open().close()
+    got = json.loads((tmp_path / "got.json").read_text())
+    assert [x["pretrain/step"] for x in got[:2]] == [2, 4]
 
 
 def test_a_workdir_that_is_refused_leaves_no_process(config, tmp_path, monkeypatch):
