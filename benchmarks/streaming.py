@@ -3,6 +3,7 @@
     python benchmarks/streaming.py
     python benchmarks/streaming.py --output=benchmarks/results/streaming_cpu.json
     python benchmarks/streaming.py --only=stream_array_record,folder
+    python benchmarks/streaming.py --peer=PYTHON --only=stream,folder,peer_resize
 
 Writes 8 shards of 256 made-up JPEGs (`jpeg_shards`) and reads them as
 configs/imagenet.py does: `stored_size` 256, shuffled, in batches of 256. Each round
@@ -22,6 +23,15 @@ it. "images_per_s" is wall clock. Every figure is [median, least, most] of the r
                                   and with a shuffle buffer for the whole split;
                                   cpu_ms is for each image passed over or held
     half                          one of two processes: rows 0 to 127 of each batch
+
+With `--peer`, which names a Python with torch, torchvision and lightly, that folder is
+also read by torchvision's ImageFolder and PyTorch's DataLoader, with a worker process
+for each core, after our rows in each round (`peer_loader.py`):
+
+    peer_resize                   the work of row `folder`: the central square at 256
+    peer_crop                     RandomResizedCrop(224) and ToTensor: one view
+    peer_simclr                   lightly's SimCLRTransform(224): two views, on the CPU;
+                                  ours are made on the device, in no row here
 """
 
 import argparse
@@ -40,6 +50,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from benchmarks import jpeg_shards
@@ -207,6 +218,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output")
     parser.add_argument("--only", default="", help="rows, with commas; no loops then")
+    parser.add_argument("--peer", help="a Python with torch, torchvision and lightly")
     parser.add_argument("--child", nargs=2, metavar=("FOLDER", "CORES"))
     options = parser.parse_args()
     only = [name for name in options.only.split(",") if name]
@@ -219,17 +231,35 @@ def main() -> None:
         np.save(folder / "files.npy", np.array(files, object))
         write_copies(folder, files, options.shards)
         rounds: dict[int, list[dict]] = {1: [], 2: []}
+        versions: dict[str, str] = {}
         for _ in range(options.rounds):
             for cores, measured in rounds.items():
                 command = [sys.executable, __file__, "--child", place, str(cores)]
                 command.append(f"--only={options.only}")
-                printed = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-                measured.append(json.loads(printed.stdout.splitlines()[-1]))
+                measured.append(answer(command))
+                if options.peer:
+                    peer = peer_rows(options.peer, folder / "peer", cores, only)
+                    measured[-1] |= peer["rows"]
+                    versions = peer["versions"]
     result = summary(files, rounds) | {"rounds": options.rounds}
+    if options.peer:
+        result["peer_versions"] = versions
     text = json.dumps(result, indent=1)
     print(text)
     if options.output:
         Path(options.output).write_text(text + "\n")
+
+
+def answer(command: list[str]) -> Any:
+    """What a command prints as its last line, in JSON."""
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return json.loads(printed.stdout.splitlines()[-1])
+
+
+def peer_rows(python: str, folder: Path, cores: int, only: list[str]) -> Any:
+    script = str(Path(__file__).with_name("peer_loader.py"))
+    rows = [name for name in only if name.startswith("peer_")]
+    return answer([python, script, str(folder), str(cores), ",".join(rows)])
 
 
 def write_copies(folder: Path, files: list[bytes], shards: int) -> None:
@@ -238,6 +268,8 @@ def write_copies(folder: Path, files: list[bytes], shards: int) -> None:
     (folder / "photos").mkdir()
     for k, file in enumerate(files):
         (folder / "photos" / f"{k}.jpg").write_bytes(file)
+    (folder / "peer").mkdir()  # ImageFolder wants a class
+    (folder / "peer" / "photos").symlink_to(folder / "photos")
     squares = [io.BytesIO() for _ in files]
     for square, file in zip(squares, files, strict=True):
         image = Image.fromarray(decode(io.BytesIO(file), SIZE))
@@ -266,6 +298,7 @@ def summary(files: list[bytes], rounds: dict[int, list[dict]]) -> dict[str, Any]
     real = photographs()
     machine = provenance.collect()
     machine["versions"]["tensorflow"] = data.tensorflow().__version__
+    machine["versions"]["pillow"] = PIL.__version__
     about = machine | {
         "cpu": cpu_model(),
         "images": len(files),

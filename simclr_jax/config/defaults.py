@@ -101,7 +101,7 @@ def get_config() -> Any:
     # uniformity, which need no labels; 0: as often as probe.every_epochs.
     config.scores_every_epochs = 0
     config.eval_batch_size = 500  # images per forward pass in evaluation
-    config.tensorboard = False  # also write TensorBoard events
+    config.update(_loggers())
 
     # The method and its options. methods/NAME.py explains them and has the defaults of
     # those that are unset. An option that the method does not have is rejected.
@@ -152,6 +152,16 @@ def _beginning() -> Any:
     # The weights of init_from want pixels normalised by ImageNet's mean and deviation,
     # as torchvision's and MoCo's do: fold that into the first layer.
     fields.init_normalized = False
+    return fields
+
+
+def _loggers() -> Any:
+    """Where the numbers of metrics.jsonl also go."""
+    fields: Any = ConfigDict()
+    # Any of tensorboard, wandb, mlflow. What W&B and MLflow need to know besides is in
+    # their own environment variables, as WANDB_PROJECT and MLFLOW_TRACKING_URI.
+    fields.loggers = ()
+    fields.tensorboard = False  # the same as "tensorboard" in loggers
     return fields
 
 

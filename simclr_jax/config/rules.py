@@ -18,6 +18,7 @@ from simclr_jax.methods import byol, moco, simclr
 from simclr_jax.training import optimizers as optim
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 # The smallest and the largest number that float32 holds in full.
 FLOAT32_LIMITS = tuple(float(getattr(np.finfo(np.float32), x)) for x in ("tiny", "max"))
 
@@ -98,6 +99,12 @@ def _formats(value: tuple) -> str | None:
     known = formats.FORMATS
     if not value or len(set(value)) != len(value) or not set(value) <= set(known):
         return f"a tuple of different formats from: {', '.join(known)}"
+    return None
+
+
+def _loggers(value: tuple) -> str | None:
+    if len(set(value)) != len(value) or not set(value) <= set(LOGGERS):
+        return f"a tuple of different loggers from: {', '.join(LOGGERS)}"
     return None
 
 
@@ -191,6 +198,7 @@ RULES: dict[str, Rule] = {
     "init_normalized": _flag,
     **dict.fromkeys(PATHS, _path),
     "log_every": integer(1),
+    "loggers": _loggers,
     "scores_every_epochs": integer(0),
     "eval_batch_size": integer(1),
     "warn_below_std": number(0),

@@ -38,6 +38,7 @@ _FREE = (
     "warn_below_std",
     "checkpoint.",
     "tensorboard",
+    "loggers",
     "published.",
     "embed.",
     "export.",

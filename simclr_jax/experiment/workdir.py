@@ -1,6 +1,6 @@
 """The files of a run: config.json, metrics.jsonl, results.json, checkpoints.
 
-`metrics.jsonl` and `results.json` are the record; the terminal and TensorBoard show the
+`metrics.jsonl` and `results.json` are the record; the terminal and the loggers show the
 same numbers. Of several processes only process 0 reads and writes here: the others get
 what it has read.
 """
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from simclr_jax import processes
-from simclr_jax.config.fields import Config, to_json
+from simclr_jax.config.fields import Config, flatten, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError, refused
-from simclr_jax.experiment import provenance, tensorboard
+from simclr_jax.experiment import provenance
+from simclr_jax.experiment.loggers import group, training
 from simclr_jax.experiment.results import read_object, results
 from simclr_jax.files import naming, replace
 
@@ -108,16 +109,16 @@ class Workdir:
     """One run's folder: nothing is written before `open`; `close` ends its lock.
 
     Raises:
-      RequestError: the recipe asks for TensorBoard events, which can't be written.
+      RequestError: a package of `config.loggers` is not installed.
     """
 
     def __init__(self, path: str | os.PathLike, config: Config):
         self.path = Path(path).expanduser()
         self._config = config
-        self._tensorboard = (
-            tensorboard.Writer(self.path)
-            if config.tensorboard and processes.first()
-            else None
+        self._loggers = (
+            group.make(self.path, dict(flatten(config)))
+            if processes.first()
+            else group.Group()
         )
 
     def open(self) -> Self:
@@ -129,9 +130,18 @@ class Workdir:
         """Makes the folder, locks it and writes config.json.
 
         Raises:
-          RequestError: another process is using it, it has a run of another recipe, or
-            it can't be written.
+          RequestError: another process is using it, it has a run of another recipe, it
+            can't be written, or a logger can't write.
         """
+        self._loggers.open()  # the first: it may refuse
+        try:
+            self._lock_and_tidy()
+            self._loggers.begin(self.metrics())
+        except (OSError, RequestError):
+            self._loggers.close("failed")
+            raise
+
+    def _lock_and_tidy(self) -> None:
         path, config = self.path, self._config
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -148,6 +158,7 @@ class Workdir:
             _tidy(path)
             if not _begun(path):  # nothing to continue: the metrics start anew
                 (path / "metrics.jsonl").unlink(missing_ok=True)
+                shutil.rmtree(path / "loggers", ignore_errors=True)
             replace(path / "config.json", to_json(config))
         except (OSError, RequestError):
             self._lock.close()
@@ -174,8 +185,7 @@ class Workdir:
         path = self.path / "metrics.jsonl"
         with naming(path), path.open("a") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
-        if self._tensorboard:
-            self._tensorboard.write(f"{stage}/{variant}".rstrip("/"), step, values)
+        self._loggers.write(training(line), step, values)
 
     @processes.agreed
     def metrics(self) -> list[dict[str, Any]]:
@@ -188,6 +198,7 @@ class Workdir:
     @processes.first_only
     def cut_metrics(self, stage: str, variant: str, *, step: int) -> None:
         """Removes this variant's lines after `step`, and what is no whole line."""
+        self._loggers.cut(training({"stage": stage, "variant": variant}), step)
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -213,9 +224,14 @@ class Workdir:
         replace(self.path / "results.json", json.dumps(results, indent=2) + "\n")
 
     @processes.first_only
-    def close(self) -> None:
-        if self._tensorboard:
-            self._tensorboard.close()
+    def show_results(self, values: dict[str, float], step: int) -> None:
+        """Gives the loggers the numbers of the table, of that step of pretraining."""
+        self._loggers.summary(values, step)
+
+    @processes.first_only
+    def close(self, ended: str = "finished") -> None:
+        """Ends the run; for `ended` see `Logger.close`."""
+        self._loggers.close(ended)
         self._lock.close()
 
 

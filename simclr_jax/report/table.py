@@ -51,6 +51,16 @@ def rows(results: dict[str, Any], config: Config) -> list[Row]:
     return table
 
 
+def numbers(results: dict[str, Any], config: Config) -> dict[str, float]:
+    """The accuracies of the rows, as `{"probe/pretrained/top1": 0.9, ...}`."""
+    return {
+        f"{row.where.replace('.', '/')}/{top}": value
+        for row in rows(results, config)
+        for top in ("top1", "top3", "top5")
+        if (value := getattr(row, top)) is not None
+    }
+
+
 def tops(rows: Sequence[Row]) -> list[str]:
     """Which of "top3" and "top5" at least one row has."""
     return [

@@ -16,7 +16,7 @@ from simclr_jax.config.stages import STAGES
 from simclr_jax.experiment import seen
 from simclr_jax.experiment.build import spreads
 from simclr_jax.experiment.experiment import Experiment
-from simclr_jax.stages import programs
+from simclr_jax.stages import outline, programs
 from simclr_jax.stages.measurement import Measurement, evaluation
 from simclr_jax.training import Hooks, LossFn, Plan, TrainState, run
 from simclr_jax.training.finite import require_finite
@@ -97,6 +97,9 @@ def fit(experiment: Experiment, training: Training) -> tuple[TrainState, float]:
         seconds,
         # All steps are done; only an evaluation that a signal cut short may be left.
         silent=start >= plan.last_step,
+        foretell=outline.not_foretold(experiment.config, training.measurements)
+        if STAGES[stage].makes
+        else None,
     )
 
     def after(params: Any, model_state: Any, step: jax.Array) -> Any:

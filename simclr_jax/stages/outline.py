@@ -1,13 +1,15 @@
 """What a run is going to do, for someone who looks at the terminal."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 
 from simclr_jax import devices
+from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.stages.measurement import Measurement
 from simclr_jax.training import terminal
 
 
@@ -56,3 +58,18 @@ def plan(
     kind = jax.devices()[0].device_kind
     yield "device", kind if devices.count() == 1 else f"{devices.count()} x {kind}"
     yield "workdir", str(experiment.workdir.path)
+
+
+def not_foretold(config: Config, measurements: Iterable[Measurement]) -> str:
+    """What the foretold time of pretraining leaves out: how long it takes shows later.
+
+    It is the end of a sentence, or "".
+    """
+    others = [x for x in config.stages if STAGES[x].records and not STAGES[x].makes]
+    if any(measurement.every_epochs for measurement in measurements):
+        others.insert(0, "scores on the way")
+    if not others:
+        return ""
+    *first, last = others
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"; {listed} not counted"

@@ -10,6 +10,7 @@ from simclr_jax import data, devices, startup
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.data.fingerprint import changed
+from simclr_jax.errors import StoppedError
 from simclr_jax.experiment import fitting, initial, preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
@@ -59,13 +60,18 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
         _begin(experiment, start)
     _say_what_changed(experiment)
     outline.show(experiment, waiting, pretraining_images(config, info))
+    ended = "failed"
     try:
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")
         _say_results(experiment)
+        ended = "finished"
+    except StoppedError:
+        ended = "stopped"
+        raise
     finally:
-        workdir.close()
+        workdir.close(ended)
 
 
 def _begin(experiment: Experiment, start: initial.Start) -> None:
@@ -82,6 +88,8 @@ def _say_results(experiment: Experiment) -> None:
     workdir, config = experiment.workdir, experiment.config
     results = workdir.results()
     print(table.table(results, config))
+    of_step = results.get("pretrain", {}).get("step") or 0
+    workdir.show_results(table.numbers(results, config), of_step)
     if sentence := verdict.verdict(results, config):
         print(sentence)
     if "embed" in config.stages:

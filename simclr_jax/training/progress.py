@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from simclr_jax.training.terminal import CLEAR, draw, duration, is_terminal
+from simclr_jax.training.terminal import CLEAR, about, draw, duration, is_terminal
 
 __all__ = ["Progress", "duration"]
 
 # A terminal redraws its line; elsewhere (a file, CI) one is printed every 10 s.
 _PRINT_SECONDS = 10.0
+# The whole time is foretold after so many seconds of steps, if as many are left.
+_TIMED_SECONDS, _LEFT_SECONDS = 5.0, 60.0
 
 
 class Progress:
@@ -23,6 +25,8 @@ class Progress:
       steps_per_epoch, batch_size: to convert steps to epochs and images.
       seconds: training seconds spent before this process.
       silent: print nothing.
+      foretell: say once how long the whole training takes, in a line that ends with
+        this text; None: don't.
     """
 
     def __init__(
@@ -34,8 +38,10 @@ class Progress:
         batch_size: int,
         seconds: float,
         silent: bool = False,
+        foretell: str | None = None,
     ):
         self._silent = silent
+        self._foretell = None if silent else foretell
         self._name, self._end = name, end
         self._steps_per_epoch, self._batch_size = steps_per_epoch, batch_size
         self._before = seconds
@@ -49,8 +55,7 @@ class Progress:
         self._printed = -_PRINT_SECONDS
         self._terminal = is_terminal()
         if self._terminal and start and not silent:
-            said = f"{CLEAR}{name}: continuing from step {start}"
-            print(said, file=sys.stderr, flush=True)
+            self._say(f"{name}: continuing from step {start}")
         self._show(f"{name}: compiling ...")
 
     def seconds(self) -> float:
@@ -91,17 +96,36 @@ class Progress:
             rate = (step - self._mark_step) / (busy - self._mark_busy)
             speed["images_per_second"] = round(rate * self._batch_size, 2)
         self._mark_step, self._mark_busy = step, busy
+        if self._foretell is not None:
+            self._say_whole_time(step, busy, self._foretell)
         self._print(step, loss, busy, speed)
         return speed | {"seconds": round(self.seconds(), 3)}
 
     def warn(self, text: str) -> None:
         """Prints a warning on a line of its own, which stays."""
-        start = CLEAR if self._terminal else ""
-        print(f"{start}warning: {self._name} {text}", file=sys.stderr, flush=True)
+        self._say(f"warning: {self._name} {text}")
 
     def close(self) -> None:
         if self._terminal and not self._silent:
             print(file=sys.stderr)
+
+    def _say(self, line: str) -> None:
+        start = CLEAR if self._terminal else ""
+        print(f"{start}{line}", file=sys.stderr, flush=True)
+
+    def _say_whole_time(self, step: int, busy: float, after: str) -> None:
+        """Says once how long the training takes, when enough steps were timed."""
+        if step <= self._first_step or busy - self._first_busy < _TIMED_SECONDS:
+            return
+        self._foretell = None
+        left = self._per_step(step, busy) * (self._end - step)
+        if left >= _LEFT_SECONDS:
+            whole = about(self.seconds() + left)
+            self._say(f"{self._name} takes about {whole} in all{after}")
+
+    def _per_step(self, step: int, busy: float) -> float:
+        """Seconds, over all steps since compilation."""
+        return (busy - self._first_busy) / (step - self._first_step)
 
     def _busy(self) -> float:
         return time.monotonic() - self._began - self._idle
@@ -121,8 +145,8 @@ class Progress:
             line += f"  {speed['images_per_second']:.0f} images/s"
         left = ""
         if step > self._first_step and step < self._end:
-            per_step = (busy - self._first_busy) / (step - self._first_step)
-            left = f"  ETA {duration(per_step * (self._end - step))}"
+            rest = self._per_step(step, busy) * (self._end - step)
+            left = f"  ETA {duration(rest)}"
         elif step == self._end:
             left = f"  in {duration(self.seconds())}"
         line += left

@@ -101,3 +101,14 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def about(seconds: float) -> str:
+    """`1500` -> "25 minutes", `9000` -> "2.5 hours"; no more digits than are known."""
+    if seconds < 100 * 60:
+        number, unit = f"{seconds / 60:.0f}", "minute"
+    elif seconds < 48 * 3600:
+        number, unit = f"{seconds / 3600:.1f}".removesuffix(".0"), "hour"
+    else:
+        number, unit = f"{seconds / 86400:.1f}".removesuffix(".0"), "day"
+    return f"{number} {unit}" if number == "1" else f"{number} {unit}s"

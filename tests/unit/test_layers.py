@@ -106,6 +106,8 @@ def test_every_room_has_its_place():
         ("jax2onnx", "export"),
         ("onnxruntime", "export"),
         ("pyarrow", "export"),
+        ("wandb", "experiment"),
+        ("mlflow", "experiment"),
     ],
 )
 def test_heavy_packages_have_one_home(package, home):

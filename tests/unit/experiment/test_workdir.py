@@ -108,6 +108,7 @@ FREE = {
     "stages": ("knn",),
     "data.data_dir": "/elsewhere",
     "tensorboard": True,
+    "loggers": ("wandb", "mlflow"),
 }
 FIXED = {
     "seed": 1,
@@ -291,7 +292,20 @@ def test_tensorboard_that_is_not_installed_is_refused(tmp_path, config, monkeypa
     config.tensorboard = True
     with pytest.raises(RequestError, match=r"^config\.tensorboard: .*\[train\]"):
         Workdir(tmp_path / "new", config)
+    config.tensorboard, config.loggers = False, ("tensorboard",)
+    with pytest.raises(RequestError, match=r"^config\.loggers: .*leave tensorboard"):
+        Workdir(tmp_path / "new", config)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("loggers, field", [(("tensorboard",), False), ((), True)])
+def test_both_fields_ask_for_tensorboard(tmp_path, config, loggers, field):
+    pytest.importorskip("tensorboard")
+    config.loggers, config.tensorboard = loggers, field
+    workdir = Workdir(tmp_path / "run", config).open()
+    workdir.record("pretrain", "", 2, loss=1.0)
+    workdir.close()
+    assert list((tmp_path / "run/tensorboard/pretrain").glob("events.out.*"))
 
 
 def test_a_second_run_on_one_workdir_is_refused(workdir, config):

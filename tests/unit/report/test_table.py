@@ -53,6 +53,15 @@ def test_the_table_is_aligned_in_percent_with_baselines_under_their_results():
     ]
 
 
+def test_the_numbers_of_the_rows_by_their_places():
+    numbers = table.numbers(RESULTS, common.get_config())
+    assert numbers["finetune/pretrained/top1"] == 0.8768
+    assert numbers["probe/layers/head_1/top1"] == 0.65
+    assert (numbers["knn/top1"], numbers["supervised/top3"]) == (0.625, 1.0)
+    assert "knn/top3" not in numbers
+    assert len(numbers) == 4 + 4 + 2 + 1 + 2
+
+
 def test_top5_has_a_column_where_there_are_more_than_five_classes():
     config = common.get_config()
     config.published.source = "a paper"

@@ -4,9 +4,12 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from configs import common
 from simclr_jax.experiment import build
 from simclr_jax.stages import outline
+from simclr_jax.stages.measurement import Measurement
 
 
 def experiment(**changes):
@@ -45,3 +48,18 @@ def test_only_a_terminal_shows_it(monkeypatch):
         assert screen.getvalue() == ""
         outline.show(experiment(), {"pretrain"}, 1000)
         assert ("310 steps" in screen.getvalue()) == shown
+
+
+@pytest.mark.parametrize(
+    "stages, every, said",
+    [
+        (("pretrain", "knn", "probe", "report"), 0, "; knn and probe not counted"),
+        (("pretrain", "knn"), 2, "; scores on the way and knn not counted"),
+        (("supervised", "pretrain", "report"), 0, "; supervised not counted"),
+        (("pretrain", "report", "export"), 0, ""),
+    ],
+)
+def test_it_names_what_the_foretold_time_leaves_out(stages, every, said):
+    config = experiment(stages=stages).config
+    scores = Measurement(every, ("top1",), lambda state: {})
+    assert outline.not_foretold(config, (scores,)) == said

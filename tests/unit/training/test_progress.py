@@ -6,6 +6,7 @@ import pytest
 
 from simclr_jax.training import progress
 from simclr_jax.training.progress import Progress, duration
+from simclr_jax.training.terminal import about
 
 
 class Clock:
@@ -161,6 +162,42 @@ def test_a_terminal_is_told_where_it_goes_on(monkeypatch, terminal, begin, said)
     assert lines[-1] == "pretrain: compiling ..."
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_whole_time_is_said_once(clock, monkeypatch, terminal):
+    shown, screen = start(monkeypatch, terminal, end=1000, foretell="; knn not counted")
+    clock.now += 30  # compiling, step 1
+    shown.compiled()
+    for step in (3, 6, 9):  # 2 s each; the first 4 s are too few to judge by
+        clock.now += 2 * 3 - 2 * (step == 3)
+        shown.advance(step, 1.0)
+    # At step 6: 30 s, 10 s for 5 steps, and 994 more of 2 s: 33.8 minutes.
+    before = "\r\033[K" if terminal else "\n"
+    line = f"{before}pretrain takes about 34 minutes in all; knn not counted\n"
+    assert screen.getvalue().count(line) == screen.getvalue().count("in all") == 1
+
+
+def test_the_whole_time_includes_earlier_processes(clock, monkeypatch):
+    shown, screen = start(monkeypatch, start=50, seconds=600.0, foretell="")
+    shown.compiled()
+    clock.now += 9
+    shown.advance(52, 1.0)  # 48 more steps of 9 s
+    assert "takes about 17 minutes in all\n" in screen.getvalue()  # 600 + 9 + 432 s
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"foretell": None}, {"foretell": "", "end": 10}, {"foretell": "", "silent": True}],
+    ids=["not asked", "soon over", "silent"],
+)
+def test_the_whole_time_is_not_said(clock, monkeypatch, changes):
+    shown, screen = start(monkeypatch, **changes)
+    shown.compiled()
+    for step in (2, 5, 8):
+        clock.now += 6
+        shown.advance(step, 1.0)
+    assert "in all" not in screen.getvalue()
+
+
 @pytest.mark.parametrize("terminal, before", [(False, ""), (True, "\r\033[K")])
 def test_a_warning_has_a_line_of_its_own(clock, monkeypatch, terminal, before):
     shown, screen = start(monkeypatch, terminal=terminal)
@@ -183,6 +220,22 @@ def test_silence(clock, monkeypatch, terminal):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (65, "1 minute"),
+        (1500, "25 minutes"),
+        (5400, "90 minutes"),
+        (6000, "1.7 hours"),
+        (7200, "2 hours"),
+        (86400, "24 hours"),
+        (216000, "2.5 days"),
+    ],
+)
+def test_about(seconds, text):
+    assert about(seconds) == text
 
 
 def test_a_part_of_an_epoch_is_no_zero(clock, monkeypatch):

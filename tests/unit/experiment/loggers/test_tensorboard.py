@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from simclr_jax.experiment.tensorboard import Writer
+from simclr_jax.experiment.loggers.tensorboard import Writer
 
 loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def read(folder: Path) -> list[tuple[int, str, float]]:
@@ -47,7 +47,7 @@ def test_it_loads_no_tensorflow(tmp_path):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from simclr_jax.experiment.tensorboard import Writer\n"
+        "from simclr_jax.experiment.loggers.tensorboard import Writer\n"
         f"writer = Writer(Path({str(tmp_path)!r}))\n"
         "writer.write('pretrain', 1, {'loss': 1.0})\n"
         "writer.close()\n"
@@ -56,3 +56,32 @@ def test_it_loads_no_tensorflow(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ)
     assert done.returncode == 0
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_steps_that_are_repeated_are_shown_once(tmp_path):
+    """As TensorBoard itself reads them: it drops what a restart takes back."""
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    writer = Writer(tmp_path)
+    writer.cut("pretrain", 0)
+    assert list(tmp_path.iterdir()) == []
+    for step in (10, 20, 30):
+        writer.write("pretrain", step, {"loss": 1.0})
+    writer.close()
+    writer = Writer(tmp_path)
+    writer.cut("pretrain", 10)
+    for step in (20, 30, 40):
+        writer.write("pretrain", step, {"loss": 2.0})
+    writer.close()
+
+    def shown():
+        found = accumulator.EventAccumulator(str(tmp_path / "tensorboard/pretrain"))
+        return [(x.step, x.value) for x in found.Reload().Scalars("loss")]
+
+    assert shown() == [(10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0)]
+    writer = Writer(tmp_path)
+    writer.cut("pretrain", -1)  # begins anew
+    writer.write("pretrain", 10, {"loss": 3.0})
+    writer.close()
+    assert shown() == [(10, 3.0)]

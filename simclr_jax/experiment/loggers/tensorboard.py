@@ -1,4 +1,4 @@
-"""Writes TensorBoard events next to metrics.jsonl, if `config.tensorboard` is set.
+"""Writes TensorBoard events into the workdir.
 
 TensorBoard's own package writes them: without TensorFlow, which would take seconds to
 import and would want the GPU.
@@ -11,18 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from simclr_jax.errors import RequestError, install, one_line
+from simclr_jax.experiment.loggers import Logger
 
 
-class Writer:
+class Writer(Logger):
     """One file of events for each name, in folders of these names.
 
     It creates nothing, not even its folder, before the first scalars.
+
+    Args:
+      path: the workdir.
+      field: which field asked for it, with what to do without it.
 
     Raises:
       RequestError: the package tensorboard can't be imported.
     """
 
-    def __init__(self, path: Path):
+    def __init__(
+        self, path: Path, field: tuple[str, str] = ("tensorboard", "set it to False")
+    ):
         try:
             # Modules that do not load TensorFlow, unlike those that open files by it.
             event: Any = import_module("tensorboard.compat.proto.event_pb2")
@@ -30,14 +37,26 @@ class Writer:
             record: Any = import_module("tensorboard.summary.writer.record_writer")
         except ImportError as error:
             raise RequestError(
-                f"config.tensorboard: tensorboard can't be imported ({one_line(error)})"
-                f"; {install('train')}, or set it to False"
+                f"config.{field[0]}: tensorboard can't be imported "
+                f"({one_line(error)}); {install('train')}, or {field[1]}"
             ) from error
 
         self._event, self._summary = event.Event, summary.Summary
+        self._start = event.SessionLog.START
         self._record = record.RecordWriter
         self._folder = path / "tensorboard"
         self._writers: dict[str, Any] = {}
+
+    def cut(self, name: str, step: int) -> None:
+        """TensorBoard then shows no older event of a step after this one."""
+        if not any((self._folder / name).glob("events.out.*")):
+            return
+        if name not in self._writers:
+            self._writers[name] = self._open(self._folder / name)
+        start = self._event(wall_time=time.time(), step=max(step, -1) + 1)
+        start.session_log.status = self._start
+        self._writers[name].write(start.SerializeToString())
+        self._writers[name].flush()
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
         """Writes those of the values that are numbers, under their own names."""
@@ -63,6 +82,6 @@ class Writer:
         writer.write(begin.SerializeToString())
         return writer
 
-    def close(self) -> None:
+    def close(self, ended: str = "finished") -> None:
         for writer in self._writers.values():
             writer.close()
