@@ -6,6 +6,7 @@ import pytest
 from tiny import ROOT, launch, recipe
 from tiny_runs import lines, results
 
+pytestmark = pytest.mark.thorough
 pytest.importorskip("mlflow", reason="mlflow-skinny is not installed: extra loggers")
 
 
