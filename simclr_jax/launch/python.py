@@ -74,15 +74,16 @@ def _config(
     recipe: "str | os.PathLike | ConfigDict", changes: dict[str, Any]
 ) -> tuple[Any, Collection[str] | None]:
     """The config, and the fields that were asked for; see `stages.run`."""
-    from simclr_jax.config import command_line, recipes
+    from simclr_jax.config import changes as changing
+    from simclr_jax.config import recipes
 
     texts = [(name, _text(value)) for name, value in changes.items()]
     if not isinstance(recipe, str | os.PathLike):  # taken as it is
         config = copy.deepcopy(recipe).lock()
-        command_line.change(config, texts)
+        changing.change(config, texts)
         return config, None
     config = recipes.load(os.fspath(recipe))
-    for note in command_line.fit(config, texts):
+    for note in changing.fit(config, texts):
         print(note, file=sys.stderr)
     return config, changes.keys()
 

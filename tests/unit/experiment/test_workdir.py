@@ -11,7 +11,7 @@ import pytest
 import tiny_recipe
 
 from configs import common
-from simclr_jax.config.command_line import change
+from simclr_jax.config.changes import change
 from simclr_jax.config.fields import to_json
 from simclr_jax.config.rules import PATHS
 from simclr_jax.config.validate import validate
