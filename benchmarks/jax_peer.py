@@ -134,7 +134,7 @@ def seconds(run: Turn, steps: int) -> float:
 
 
 def measure(name: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Both sides of one method, in alternating turns of about three seconds."""
+    """Both sides of one method, in turns of as many steps as take us three seconds."""
     noise = np.random.default_rng(0).uniform(size=(2, batch, SIZE, SIZE, 3))
     views = (jnp.float32(noise[0]), jnp.float32(noise[1]))
     sides = {"ours": ours(name, views), "peer": peer(name, views)}
