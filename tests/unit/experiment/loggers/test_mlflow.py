@@ -36,8 +36,8 @@ def store(tmp_path, monkeypatch):
 
 def logger(folder, said, **fields):
     run = Run("digits", str(folder), fields, None, 0)
-    began = lambda its: said.append(its.where)  # noqa: E731
-    return Once(ours.Service, run, folder / "mlflow.json", began)
+    file = folder / "mlflow.json"
+    return Once(ours.Service, run, file, lambda its: said.append(its.where))
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own

@@ -49,8 +49,7 @@ def again(ledger, tmp_path):
     def run(lines=(), trainings=()):
         made = Run("run", str(tmp_path), {}, None, 0)
         file = tmp_path / "ledger.json"
-        began = lambda its: ledger.said.append(its.where)  # noqa: E731
-        once = Once(ledger.start, made, file, began)
+        once = Once(ledger.start, made, file, lambda its: ledger.said.append(its.where))
         once.begin(list(lines), dict(trainings))
         return once
 
