@@ -225,6 +225,8 @@ def main() -> None:
     if options.child:
         child(Path(options.child[0]), int(options.child[1]), only)
         return
+    peers = [name for name in only if name.startswith("peer_")]
+    peer_too = options.peer and (peers or not only)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         files = jpeg_shards.make(options.shards * options.images)
@@ -237,12 +239,12 @@ def main() -> None:
                 command = [sys.executable, __file__, "--child", place, str(cores)]
                 command.append(f"--only={options.only}")
                 measured.append(answer(command))
-                if options.peer:
-                    peer = peer_rows(options.peer, folder / "peer", cores, only)
+                if peer_too:
+                    peer = peer_rows(options.peer, folder / "peer", cores, peers)
                     measured[-1] |= peer["rows"]
                     versions = peer["versions"]
     result = summary(files, rounds) | {"rounds": options.rounds}
-    if options.peer:
+    if peer_too:
         result["peer_versions"] = versions
     text = json.dumps(result, indent=1)
     print(text)
@@ -256,9 +258,9 @@ def answer(command: list[str]) -> Any:
     return json.loads(printed.stdout.splitlines()[-1])
 
 
-def peer_rows(python: str, folder: Path, cores: int, only: list[str]) -> Any:
+def peer_rows(python: str, folder: Path, cores: int, rows: list[str]) -> Any:
+    """The peer's rows; all of them if none is named."""
     script = str(Path(__file__).with_name("peer_loader.py"))
-    rows = [name for name in only if name.startswith("peer_")]
     return answer([python, script, str(folder), str(cores), ",".join(rows)])
 
 

@@ -7,10 +7,8 @@ what it has read.
 
 import fcntl
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,10 +17,10 @@ from simclr_jax.config.fields import Config, flatten, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
 from simclr_jax.errors import RequestError, refused
-from simclr_jax.experiment import provenance
+from simclr_jax.experiment import provenance, record
 from simclr_jax.experiment.loggers import group, training
 from simclr_jax.experiment.results import read_object, results
-from simclr_jax.files import naming, replace
+from simclr_jax.files import replace
 
 # Where a run without a pretraining keeps the weights that it began with.
 START = "start"
@@ -136,8 +134,9 @@ class Workdir:
         self._loggers.open()  # the first: it may refuse
         try:
             self._lock_and_tidy()
-            self._loggers.begin(self.metrics())
-        except (OSError, RequestError):
+            lines, trainings = self.metrics(), record.trainings(self.path)
+            self._loggers.begin(lines, trainings)
+        except BaseException:
             self._loggers.close("failed")
             raise
 
@@ -158,7 +157,7 @@ class Workdir:
             _tidy(path)
             if not _begun(path):  # nothing to continue: the metrics start anew
                 (path / "metrics.jsonl").unlink(missing_ok=True)
-                shutil.rmtree(path / "loggers", ignore_errors=True)
+                record.forget(path)
             replace(path / "config.json", to_json(config))
         except (OSError, RequestError):
             self._lock.close()
@@ -172,8 +171,9 @@ class Workdir:
     @processes.first_only
     def forget(self, stage: str, variant: str) -> None:
         """Deletes a variant's checkpoints and metrics, so that it starts anew."""
-        shutil.rmtree(self.checkpoints(stage, variant), ignore_errors=True)
         self.cut_metrics(stage, variant, step=-1)
+        # The last: what is killed before is forgotten again.
+        shutil.rmtree(self.checkpoints(stage, variant), ignore_errors=True)
 
     # Metrics ----------------------------------------------------------------
 
@@ -181,34 +181,33 @@ class Workdir:
     def record(self, stage: str, variant: str, step: int, **values: Any) -> None:
         """Appends one line to metrics.jsonl."""
         line = {"stage": stage, "variant": variant, "step": step}
-        line |= {name: _finite_or_null(value) for name, value in values.items()}
-        path = self.path / "metrics.jsonl"
-        with naming(path), path.open("a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        record.add(self.path / "metrics.jsonl", line | values)
         self._loggers.write(training(line), step, values)
 
     @processes.agreed
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, but for those that are not whole."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        return list(_records(path.read_text(errors="replace").split("\n")))
+        return record.lines(self.path / "metrics.jsonl")
 
     @processes.first_only
     def cut_metrics(self, stage: str, variant: str, *, step: int) -> None:
-        """Removes this variant's lines after `step`, and what is no whole line."""
-        self._loggers.cut(training({"stage": stage, "variant": variant}), step)
+        """Removes this variant's lines after `step`, and what is no whole line.
+
+        Below 0 another training begins.
+        """
         path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = [
-            line
-            for line in self.metrics()
-            if (line["stage"], line["variant"]) != (stage, variant)
-            or line["step"] <= step
-        ]
-        replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        if path.exists():
+            kept = [
+                line
+                for line in self.metrics()
+                if (line["stage"], line["variant"]) != (stage, variant)
+                or line["step"] <= step
+            ]
+            record.keep(path, kept)
+        name = training({"stage": stage, "variant": variant})
+        counted = record.trainings(self.path).get(name, 1)
+        number = record.count(self.path, name) if step < 0 else counted
+        self._loggers.cut(name, step, number)
 
     # Results ----------------------------------------------------------------
 
@@ -231,25 +230,7 @@ class Workdir:
     @processes.first_only
     def close(self, ended: str = "finished") -> None:
         """Ends the run; for `ended` see `Logger.close`."""
-        self._loggers.close(ended)
-        self._lock.close()
-
-
-def _finite_or_null(value: Any) -> Any:
-    """None in place of NaN and infinity, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _records(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The lines that `Workdir.record` wrote in full."""
-    for line in lines:
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        names = ("stage", "variant", "step")
-        kinds = (
-            [type(found.get(name)) for name in names] if isinstance(found, dict) else []
-        )
-        if kinds == [str, str, int]:
-            yield found
+            self._loggers.close(ended)
+        finally:
+            self._lock.close()

@@ -56,12 +56,12 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
         _check_images(experiment, waiting, info, given)
     start = experiment.start
     workdir.open()
-    if start is not None:
-        _begin(experiment, start)
-    _say_what_changed(experiment)
-    outline.show(experiment, waiting, pretraining_images(config, info))
     ended = "failed"
     try:
+        if start is not None:
+            _begin(experiment, start)
+        _say_what_changed(experiment)
+        outline.show(experiment, waiting, pretraining_images(config, info))
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
         if not ran:
             print(f"{path}: everything is done already")

@@ -22,13 +22,17 @@ class Logger:
     def open(self) -> None:
         """Raises RequestError if the logger can't write; the workdir is untouched."""
 
-    def begin(self, lines: list[dict[str, Any]]) -> None:
-        """The run has its workdir; `lines` are those of metrics.jsonl by now."""
+    def begin(self, lines: list[dict[str, Any]], trainings: dict[str, int]) -> None:
+        """The run has its workdir; `lines` are those of metrics.jsonl by now.
 
-    def cut(self, name: str, step: int) -> None:
+        `trainings`: of each name, which one they are of; without an entry the first.
+        """
+
+    def cut(self, name: str, step: int, number: int) -> None:
         """A training goes on from `step`; it will repeat what came after it.
 
-        Below 0 it begins anew and is another one, as a probe of later weights.
+        Below 0 it begins anew and is another one, as a probe of later weights: the
+        `number`th of that name.
         """
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
@@ -38,7 +42,17 @@ class Logger:
         """The numbers of the results table, after that step of pretraining."""
 
     def close(self, ended: str) -> None:
-        """The run is "finished", "stopped" by a signal, or has "failed"."""
+        """The run is "finished", "stopped" by a signal, or has "failed".
+
+        This does not wait: while it `sends`, it may get some time before its `end`.
+        """
+
+    def sends(self) -> bool:
+        """Whether it is still busy after `close`."""
+        return False
+
+    def end(self) -> None:
+        """Ends it, busy or not."""
 
 
 class Run(NamedTuple):
@@ -67,10 +81,17 @@ class Service(Protocol):
     Attributes:
       id: to go on with the run later.
       where: the run's address or folder, for people; "": nowhere.
+      unsent: what sends the numbers that `write` took and that did not get away before
+        the process was ended; "": there are none.
     """
 
     id: str
     where: str
+    unsent: str
+
+    def describe(self, fields: dict[str, Any]) -> None:
+        """Gives the run its recipe, before the first number."""
+        ...
 
     def write(self, name: str, step: int, values: dict[str, float]) -> None: ...
 

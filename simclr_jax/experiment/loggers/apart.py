@@ -1,6 +1,6 @@
 """A logger in a process of its own, so that whatever it does the run goes on.
 
-The run never waits for it, but for its start and, for a while, its end.
+The run waits for its start and, for a while, its end, see `group`; not in between.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from simclr_jax.experiment.loggers import Logger
 from simclr_jax.training.terminal import CLEAR, is_terminal
 
 _START_SECONDS = 120.0  # to import its package, on a busy machine
-# To send what is left. After a signal the machine may be gone soon.
-_CLOSE_SECONDS, _STOP_SECONDS = 60.0, 5.0
-# The services' own output and reports stay out of the run, unless someone wants them.
+_END_SECONDS = 5.0  # for threads, once the process has ended
+# The services print little and report nothing about themselves, unless the environment
+# sets these otherwise. What they print goes nowhere in any case, see `child`.
 _QUIET = {
     "WANDB_SILENT": "true",
     "WANDB_CONSOLE": "off",
@@ -55,7 +55,8 @@ class Apart(Logger):
         self._name = name
         self._start = {"name": run, "folder": str(path.resolve()), "fields": fields}
         self._process: subprocess.Popen[str] | None = None
-        self._lost = False
+        self._lost, self._unsent = False, ""
+        self._calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         spec = find_spec(name)
         # W&B writes into a folder called as its package is, which Python would import.
@@ -73,31 +74,39 @@ class Apart(Logger):
             env=_QUIET | os.environ,
             start_new_session=True,  # Ctrl-C is for the run
         )
-        self._reads = threading.Thread(
-            target=self._read, args=(self._process,), daemon=True
-        )
-        self._reads.start()
-        try:
-            answer = self._answers.get(timeout=_START_SECONDS)
-        except queue.Empty:
-            answer = {}
+        self._threads = [
+            threading.Thread(target=do, args=(self._process,), daemon=True)
+            for do in (self._read, self._write)
+        ]
+        for thread in self._threads:
+            thread.start()
+        answer = self._first_answer()
         if "ready" in answer:
             return
         why = answer.get("refused", "")
         if "missing" in answer:
             why = f"{self._name} can't be imported ({answer['missing']})"
             why += f"; {install('loggers')}"
-        self._lost = bool(why)  # a refusal is no warning
-        self._end(0, f"it did not start in {_START_SECONDS:.0f} s")
+        # A refusal is no warning; nor is a run that ends before the logger is there.
+        self._lost = self._lost or bool(why) or signals.stop_requested()
+        self._end(f"it did not start in {_START_SECONDS:.0f} s")
         if why:
             self._refuse(why)
 
-    def begin(self, lines: list[dict[str, Any]]) -> None:
-        self._call("start", self._start)
-        self._call("begin", lines)
+    def _first_answer(self) -> dict[str, Any]:
+        """What the process says at its start; {}: nothing in time."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and not signals.stop_requested():
+            with contextlib.suppress(queue.Empty):
+                return self._answers.get(timeout=0.1)
+        return {}
 
-    def cut(self, name: str, step: int) -> None:
-        self._call("cut", name, step)
+    def begin(self, lines: list[dict[str, Any]], trainings: dict[str, int]) -> None:
+        self._call("start", self._start)
+        self._call("begin", lines, trainings)
+
+    def cut(self, name: str, step: int, number: int) -> None:
+        self._call("cut", name, step, number)
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
         self._call("write", name, step, values)
@@ -106,58 +115,65 @@ class Apart(Logger):
         self._call("summary", values, step)
 
     def close(self, ended: str) -> None:
-        """Waits until all is sent: a minute at most, 5 s after a signal."""
         self._call("close", ended)
-        seconds = _STOP_SECONDS if ended == "stopped" else _CLOSE_SECONDS
-        self._end(seconds, f"it did not send what was left in {seconds:.0f} s")
+        self._calls.put(None)
+
+    def sends(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def end(self) -> None:
+        self._end("it did not send what was left in time")
 
     def _refuse(self, why: str) -> None:
         raise RequestError(f"config.loggers: {why}, or leave {self._name} out")
 
     def _call(self, method: str, *args: Any) -> None:
-        if self._process is None:
-            return
-        assert self._process.stdin
-        try:
-            self._process.stdin.write(json.dumps([method, *args]) + "\n")
-            self._process.stdin.flush()
-        except OSError:  # it has ended; `_read` says why
-            self._end(0, "its process has ended")
+        if self._process is not None and not self._lost:
+            self._calls.put(json.dumps([method, *args]) + "\n")
 
-    def _end(self, seconds: float, late: str) -> None:
-        """Waits for the process to end, and then ends it: it is `late`."""
+    def _end(self, late: str) -> None:
+        """Ends the process; if it has not ended by itself, it is `late`."""
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        deadline = time.monotonic() + seconds
-        while process.poll() is None and time.monotonic() < deadline:
-            if signals.stop_requested():
-                deadline = min(deadline, time.monotonic() + _STOP_SECONDS)
-            time.sleep(0.02)
         if process.poll() is None:
             self._lose(late)
             process.kill()
         process.wait()
-        self._reads.join(_STOP_SECONDS)
+        self._calls.put(None)
+        for thread in self._threads:
+            thread.join(_END_SECONDS)
+
+    def _write(self, process: subprocess.Popen[str]) -> None:
+        """Hands over the calls: a process that does not read must not stop the run."""
+        assert process.stdin
+        with contextlib.suppress(OSError):  # it has ended; `_read` says why
+            for call in iter(self._calls.get, None):
+                process.stdin.write(call)
+                process.stdin.flush()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         """Passes on what the process says, until it ends."""
         assert process.stdout
-        for line in process.stdout:
-            answer = json.loads(line)
-            if "said" in answer:
-                self._print(f"{self._name}: {answer['said']}")
-            elif "failed" in answer:
-                self._lose(answer["failed"])
-            else:
-                self._answers.put(answer)
+        with contextlib.suppress(ValueError):  # half a line: it was killed
+            for line in process.stdout:
+                self._take(json.loads(line))
         process.stdout.close()
         if process.wait():
             self._lose(f"its process has ended with exit code {process.returncode}")
         self._answers.put({})
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        if "failed" in answer:
+            self._lose(answer["failed"])
+        elif "said" in answer:
+            self._unsent = answer["unsent"]
+            if answer["said"]:
+                self._print(f"{self._name}: {answer['said']}")
+        else:
+            self._answers.put(answer)
 
     def _lose(self, why: str) -> None:
         """Says once that the logger is lost."""
@@ -166,7 +182,8 @@ class Apart(Logger):
         self._lost = True
         self._print(
             f"warning: config.loggers: {self._name} has failed, and the run goes on "
-            f"without it: {why}. The next run of this workdir sends what is missing"
+            f"without it: {why}. The next run of this workdir sends what it did not "
+            f"get. {self._unsent}".rstrip(". ")
         )
 
     def _print(self, line: str) -> None:

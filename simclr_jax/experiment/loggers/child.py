@@ -2,7 +2,8 @@
 
 Each line of its input is a call of `Logger`, as JSON: ["write", "pretrain", 50, {...}].
 Its answers are lines too: first {"ready": true}, {"missing": ...} or {"refused": ...},
-then {"said": ...} for the run's stderr, or {"failed": ...} at last.
+then {"said": ...} for the run's stderr with {"unsent": ...}, see `Service`, or
+{"failed": ...} at last.
 
 It ends when its input ends, never by a signal: a cluster sends those to all processes,
 and the run decides when to stop.
@@ -58,7 +59,12 @@ def main(name: str) -> int:
                 run = Run(**args[0], id=None, lines=0)
                 file = Path(run.folder) / "loggers" / f"{name}.json"
                 lock = _locked(file.with_suffix(".lock"))
-                once = Once(service.Service, run, file, lambda x: answer(said=x))
+                once = Once(
+                    service.Service,
+                    run,
+                    file,
+                    lambda its: answer(said=its.where, unsent=its.unsent),
+                )
             elif once:
                 getattr(once, method)(*args)
     except BaseException as error:  # also a library's SystemExit
@@ -92,10 +98,12 @@ def _streams() -> tuple[IO[str], IO[str]]:
 def _take(calls: IO[str], waiting: queue.SimpleQueue) -> None:
     """Takes calls as they come: the run must not wait while the service is slow."""
     closed = False
-    for line in calls:
-        call = json.loads(line)
-        closed = closed or call[0] == "close"
-        waiting.put(call)
+    # ValueError: half a line, for the run was killed while it wrote.
+    with contextlib.suppress(OSError, ValueError):
+        for line in calls:
+            call = json.loads(line)
+            closed = closed or call[0] == "close"
+            waiting.put(call)
     if not closed:
         waiting.put(["close", "failed"])  # the run was killed
     waiting.put(None)

@@ -1,13 +1,18 @@
 """All loggers of a run, as one."""
 
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from simclr_jax import signals
 from simclr_jax.experiment.loggers import Logger
 from simclr_jax.experiment.loggers.apart import Apart
 from simclr_jax.experiment.loggers.tensorboard import Writer
+
+# To send what is left. After a signal the machine may be gone soon.
+_CLOSE_SECONDS, _STOP_SECONDS = 60.0, 5.0
 
 
 class Group(Logger):
@@ -24,13 +29,13 @@ class Group(Logger):
             self.close("failed")
             raise
 
-    def begin(self, lines: list[dict[str, Any]]) -> None:
+    def begin(self, lines: list[dict[str, Any]], trainings: dict[str, int]) -> None:
         for logger in self._loggers:
-            logger.begin(lines)
+            logger.begin(lines, trainings)
 
-    def cut(self, name: str, step: int) -> None:
+    def cut(self, name: str, step: int, number: int) -> None:
         for logger in self._loggers:
-            logger.cut(name, step)
+            logger.cut(name, step, number)
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
         for logger in self._loggers:
@@ -41,8 +46,29 @@ class Group(Logger):
             logger.summary(values, step)
 
     def close(self, ended: str) -> None:
+        """Waits until all is sent: a minute at most, 5 s after a signal.
+
+        Raises:
+          The first error of a logger, if the run has none of its own.
+        """
+        errors = []
         for logger in self._loggers:
-            logger.close(ended)
+            try:
+                logger.close(ended)
+            except Exception as error:  # the others are still told
+                errors.append(error)
+        seconds = _STOP_SECONDS if ended == "stopped" else _CLOSE_SECONDS
+        deadline = time.monotonic() + seconds
+        while any(logger.sends() for logger in self._loggers):
+            if signals.stop_requested():
+                deadline = min(deadline, time.monotonic() + _STOP_SECONDS)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        for logger in self._loggers:
+            logger.end()
+        if errors and ended == "finished":
+            raise errors[0]
 
 
 def make(path: Path, fields: dict[str, Any]) -> Group:

@@ -35,6 +35,8 @@ def check() -> bool:
 class Service:
     """A run of MLflow. Its parameters are the recipe that it began with."""
 
+    unsent = ""  # `write` returns when the server has the numbers
+
     def __init__(self, run: Run):
         # Without `id`, MLFLOW_RUN_ID and MLFLOW_EXPERIMENT_NAME count.
         active = mlflow.start_run(
@@ -44,10 +46,13 @@ class Service:
         )
         self.id = active.info.run_id
         self.where = f"{mlflow.get_tracking_uri()}, run {self.id}"
-        if run.id is None:  # MLflow refuses to change a parameter
-            params = [(k, _text(v)) for k, v in run.fields.items()]
-            for begin in range(0, len(params), _PARAMS):
-                mlflow.log_params(dict(params[begin : begin + _PARAMS]))
+        self._given = active.data.params
+
+    def describe(self, fields: dict[str, Any]) -> None:
+        # MLflow refuses to change a parameter.
+        params = [(k, _text(v)) for k, v in fields.items() if k not in self._given]
+        for begin in range(0, len(params), _PARAMS):
+            mlflow.log_params(dict(params[begin : begin + _PARAMS]))
 
     def write(self, name: str, step: int, values: dict[str, float]) -> None:
         self._log({f"{name}/{tag}": value for tag, value in values.items()}, step)

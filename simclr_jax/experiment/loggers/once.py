@@ -8,12 +8,15 @@ logger is new or has failed before.
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from simclr_jax.experiment.loggers import Logger, Run, Service, training
 from simclr_jax.files import replace
+
+_SAVE_SECONDS = 1.0  # of many lines: what a kill makes it send twice
 
 
 class Once(Logger):
@@ -23,7 +26,7 @@ class Once(Logger):
       start: begins or continues a run at the service.
       run: describes it; what is known of `id` and `lines` is in the file.
       file: what the service has got.
-      say: is told where the run can be seen.
+      began: is told of the run there.
     """
 
     def __init__(
@@ -31,30 +34,32 @@ class Once(Logger):
         start: Callable[[Run], Service],
         run: Run,
         file: Path,
-        say: Callable[[str], None],
+        began: Callable[[Service], None],
     ):
-        self._start, self._run, self._file, self._say = start, run, file, say
+        self._start, self._run, self._file, self._began = start, run, file, began
         self._service: Service | None = None
-        found: Any = json.loads(file.read_text()) if file.exists() else {}
+        self._saved = file.exists()
+        found: Any = json.loads(file.read_text()) if self._saved else {}
         self._id, self._lines = found.get("id"), found.get("lines", 0)
         # By "probe/pretrained/loss": the last step that was sent.
         self._sent: dict[str, int] = found.get("sent", {})
-        # By "probe/pretrained": how many trainings the workdir had by that name.
-        self._trainings: dict[str, int] = found.get("trainings", {})
+        self._trainings: dict[str, int] = {}
         self._summary: dict[str, float] = found.get("summary", {})
 
-    def begin(self, lines: list[dict[str, Any]]) -> None:
+    def begin(self, lines: list[dict[str, Any]], trainings: dict[str, int]) -> None:
+        self._trainings = dict(trainings)
+        saved = time.monotonic()
         try:
             for line in lines:
                 self._write(training(line), line["step"], line)
+                if time.monotonic() - saved >= _SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
         finally:
             self._save()
 
-    def cut(self, name: str, step: int) -> None:
-        known = self._known(name)
-        if step < 0 and any(sent.startswith(f"{known}/") for sent in self._sent):
-            self._trainings[name] = self._trainings.get(name, 1) + 1
-            self._save()
+    def cut(self, name: str, step: int, number: int) -> None:
+        self._trainings[name] = number
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
         if self._write(name, step, values):
@@ -95,15 +100,19 @@ class Once(Logger):
     def _at_service(self) -> Service:
         if self._service is None:
             run = self._run._replace(id=self._id, lines=self._lines)
-            self._service = self._start(run)
-            self._id = self._service.id
+            service = self._start(run)
+            self._id = service.id
             self._save()  # before anything is sent: the next run goes on with it
-            if self._service.where:
-                self._say(self._service.where)
+            self._began(service)
+            service.describe(run.fields)
+            self._service = service
         return self._service
 
     def _save(self) -> None:
-        names = ("id", "lines", "sent", "trainings", "summary")
+        if self._saved and not self._file.exists():
+            return  # the workdir has begun anew: this is of the killed run before
+        self._saved = True
+        names = ("id", "lines", "sent", "summary")
         state = {name: getattr(self, f"_{name}") for name in names}
         replace(self._file, json.dumps(state, indent=1) + "\n")
 

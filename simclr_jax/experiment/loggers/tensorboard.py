@@ -12,6 +12,7 @@ from typing import Any
 
 from simclr_jax.errors import RequestError, install, one_line
 from simclr_jax.experiment.loggers import Logger
+from simclr_jax.files import naming
 
 
 class Writer(Logger):
@@ -45,34 +46,35 @@ class Writer(Logger):
         self._start = event.SessionLog.START
         self._record = record.RecordWriter
         self._folder = path / "tensorboard"
-        self._writers: dict[str, Any] = {}
+        self._writers: dict[str, tuple[Path, Any]] = {}
 
-    def cut(self, name: str, step: int) -> None:
+    def cut(self, name: str, step: int, number: int = 1) -> None:
         """TensorBoard then shows no older event of a step after this one."""
         if not any((self._folder / name).glob("events.out.*")):
             return
-        if name not in self._writers:
-            self._writers[name] = self._open(self._folder / name)
         start = self._event(wall_time=time.time(), step=max(step, -1) + 1)
         start.session_log.status = self._start
-        self._writers[name].write(start.SerializeToString())
-        self._writers[name].flush()
+        self._add(name, start)
 
     def write(self, name: str, step: int, values: dict[str, Any]) -> None:
         """Writes those of the values that are numbers, under their own names."""
-        if name not in self._writers:
-            self._writers[name] = self._open(self._folder / name)
         scalars = [
             self._summary.Value(tag=tag, simple_value=value)
             for tag, value in values.items()
             if isinstance(value, int | float)
         ]
         summary = self._summary(value=scalars)
-        event = self._event(wall_time=time.time(), step=step, summary=summary)
-        self._writers[name].write(event.SerializeToString())
-        self._writers[name].flush()  # so that TensorBoard shows it while it trains
+        self._add(name, self._event(wall_time=time.time(), step=step, summary=summary))
 
-    def _open(self, folder: Path) -> Any:
+    def _add(self, name: str, event: Any) -> None:
+        if name not in self._writers:
+            self._writers[name] = self._open(self._folder / name)
+        path, writer = self._writers[name]
+        with naming(path):
+            writer.write(event.SerializeToString())
+            writer.flush()  # so that TensorBoard shows it while it trains
+
+    def _open(self, folder: Path) -> tuple[Path, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         now = time.time()
         # TensorBoard reads the files of a folder by their names, the oldest first.
@@ -80,8 +82,15 @@ class Writer(Logger):
         writer = self._record(path.open("wb"))
         begin = self._event(wall_time=now, file_version="brain.Event:2")
         writer.write(begin.SerializeToString())
-        return writer
+        return path, writer
 
     def close(self, ended: str = "finished") -> None:
-        for writer in self._writers.values():
-            writer.close()
+        errors = []
+        for path, writer in self._writers.values():
+            try:
+                with naming(path):
+                    writer.close()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

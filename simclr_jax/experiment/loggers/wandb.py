@@ -21,10 +21,11 @@ def check() -> bool:
     Raises:
       RequestError: there is no API key, and the mode needs one.
     """
-    # What W&B would take and drop in this mode must not count as sent.
-    if os.environ.get("WANDB_MODE") == "disabled":
-        return False
     try:
+        # What W&B would take and drop in this mode must not count as sent. A file of
+        # W&B's may set it, too.
+        if wandb.setup().settings.mode == "disabled":
+            return False
         # Without `verify` no server is asked; nor is anybody, for stdin is empty.
         wandb.login(verify=False)
     except wandb.Error as error:
@@ -50,14 +51,20 @@ class Service:
             dir=None if "WANDB_DIR" in os.environ else run.folder,
             settings=wandb.Settings(console="off", silent=True),
         )
-        self._run.config.update(run.fields, allow_val_change=True)
         self._next = max(run.lines, self._run.step)
         self._axes: set[str] = set()
         self.id = self._run.id
         self.where = self._run.url or ""
+        folder = Path(self._run.dir).parent  # not its `files`
+        # `write` returns when W&B has the numbers in this folder.
+        self.unsent = f"What it did not upload is in {folder}: `wandb sync {folder}`"
         if self._run.offline:
-            folder = Path(self._run.dir).parent
-            self.where = f"{folder}; `wandb sync {folder}` uploads it"
+            # The parts of a continued run make one run together.
+            parts = folder.parent / "offline-run-*" if run.id else folder
+            self.where = f"{folder}; `wandb sync {parts}` uploads it"
+
+    def describe(self, fields: dict[str, Any]) -> None:
+        self._run.config.update(fields, allow_val_change=True)
 
     def write(self, name: str, step: int, values: dict[str, float]) -> None:
         axis = f"{name}/step"

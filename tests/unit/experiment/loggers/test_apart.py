@@ -5,6 +5,10 @@ A made-up package stands for W&B's: it does what the environment says.
 
 import importlib
 import json
+import os
+import re
+import signal
+import threading
 import time
 
 import pytest
@@ -14,12 +18,12 @@ from simclr_jax import processes, signals
 from simclr_jax.config.rules import LOGGERS
 from simclr_jax.config.validate import validate
 from simclr_jax.errors import RequestError
-from simclr_jax.experiment.loggers import apart
+from simclr_jax.experiment.loggers import Logger, apart, group
 from simclr_jax.experiment.loggers.group import Group, run_name
 from simclr_jax.experiment.workdir import Workdir
 
 PACKAGE = """
-import json, os, sys, time
+import json, os, sys, time, types
 
 def does(what):
     return what in os.environ["SERVICE"]
@@ -28,9 +32,15 @@ print("noise")
 print("noise", file=sys.stderr)
 if does("missing"):
     raise ImportError("no such library")
+if does("slow"):
+    time.sleep(60)
 
 class Error(Exception):
     pass
+
+def setup():
+    settings = types.SimpleNamespace(mode=os.environ.get("WANDB_MODE", "online"))
+    return types.SimpleNamespace(settings=settings)
 
 def login(verify):
     if does("refuse"):
@@ -38,6 +48,7 @@ def login(verify):
 
 class Run:
     id, url, offline, step, config, got = "x", "https://there", False, 0, {}, []
+    dir = "/there/files"
 
     def define_metric(self, *args, **kwargs):
         pass
@@ -69,6 +80,8 @@ def Settings(**kwargs):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "wandb.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(str(tmp_path / "packages"))
@@ -115,7 +128,8 @@ def test_a_service_that_fails_does_not_end_the_run(
     assert said.out == ""
     address, warning = said.err.splitlines()
     assert address == "wandb: https://there"
-    assert warning.startswith("warning: config.loggers: wandb has failed, ")
+    expected = rf"warning: config\.loggers: wandb has failed, .* without it: {why}\."
+    assert re.match(expected, warning)
     # The next run sends what is missing, and goes on with the same run there.
     (tmp_path / "run/checkpoints").mkdir()
     monkeypatch.setenv("SERVICE", "")
@@ -124,12 +138,15 @@ def test_a_service_that_fails_does_not_end_the_run(
     assert [x["pretrain/step"] for x in got[:2]] == [2, 4]
 
 
-def test_a_run_that_is_killed_leaves_all_that_it_recorded(config, tmp_path):
+@pytest.mark.parametrize("in_a_write", ["", '["write", "pretrain", 4, {"lo'])
+def test_a_run_that_is_killed_leaves_all_that_it_recorded(config, tmp_path, in_a_write):
     """Its process goes on without it, and then ends."""
     workdir = Workdir(tmp_path / "run", config).open()
-    process = workdir._loggers._loggers[0]._process
+    logger = workdir._loggers._loggers[0]
+    process = logger._process
     workdir.record("pretrain", "", 2, loss=0.5)
-    process.stdin.close()  # as the kernel does
+    logger._calls.put(in_a_write)
+    logger._calls.put(None)  # closes its input, as the kernel does
     assert process.wait(20) == 0
     (row, code) = json.loads((tmp_path / "got.json").read_text())
     assert (row["pretrain/step"], code) == (2, 1)
@@ -137,9 +154,28 @@ def test_a_run_that_is_killed_leaves_all_that_it_recorded(config, tmp_path):
     workdir.close()
 
 
+def test_a_process_that_does_not_read_does_not_stop_the_run(config, tmp_path):
+    workdir = Workdir(tmp_path / "run", config).open()
+    process = workdir._loggers._loggers[0]._process
+    os.kill(process.pid, signal.SIGSTOP)
+    # More than the kernel keeps for it.
+    values = {f"{name:0100}": 0.5 for name in range(10_000)}
+    record = threading.Thread(
+        target=lambda: workdir.record("pretrain", "", 2, **values), daemon=True
+    )
+    record.start()
+    record.join(20)
+    waits = record.is_alive()
+    os.kill(process.pid, signal.SIGCONT)
+    workdir.close()
+    assert not waits
+    row, code = json.loads((tmp_path / "got.json").read_text())
+    assert (len(row), code) == (10_001, 0)
+
+
 def test_a_service_that_does_not_end_is_ended(config, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("SERVICE", "hang")
-    monkeypatch.setattr(apart, "_STOP_SECONDS", 0.2)
+    monkeypatch.setattr(group, "_STOP_SECONDS", 0.2)
     workdir = Workdir(tmp_path / "run", config).open()
     workdir.record("pretrain", "", 2, loss=0.5)
     # A signal comes while the end of a run waits.
@@ -147,7 +183,63 @@ def test_a_service_that_does_not_end_is_ended(config, tmp_path, monkeypatch, cap
     began = time.monotonic()
     workdir.close()
     assert time.monotonic() - began < 20  # not a minute
-    assert "did not send what was left" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "did not send what was left" in said
+    # The next run does not send what W&B has taken.
+    assert said.endswith("What it did not upload is in /there: `wandb sync /there`\n")
+
+
+def test_a_signal_ends_the_wait_for_the_start(config, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SERVICE", "slow")
+    monkeypatch.setattr(signals, "_received", [15])
+    began = time.monotonic()
+    workdir = Workdir(tmp_path / "run", config).open()
+    assert time.monotonic() - began < 20  # neither 60 s nor 120
+    workdir.close("stopped")
+    assert capfd.readouterr() == ("", "")
+
+
+class Slow(Logger):
+    def __init__(self, error=None):
+        self.error, self.told = error, []
+
+    def close(self, ended):
+        self.told.append(ended)
+        if self.error:
+            raise self.error
+
+    def sends(self):
+        return True
+
+    def end(self):
+        self.told.append("end")
+
+
+def test_all_are_told_before_one_is_waited_for(monkeypatch):
+    monkeypatch.setattr(group, "_CLOSE_SECONDS", 0.5)
+    loggers = [Slow() for _ in range(20)]
+    began = time.monotonic()
+    Group(loggers).close("finished")
+    assert time.monotonic() - began < 5  # not 20 times half a second
+    assert [logger.told for logger in loggers] == [["finished", "end"]] * 20
+
+
+@pytest.mark.parametrize("ended", ["finished", "failed"])
+def test_an_error_at_the_end_neither_skips_nor_hides(
+    config, tmp_path, monkeypatch, ended
+):
+    monkeypatch.setattr(group, "_CLOSE_SECONDS", 0.1)
+    config.loggers = ()
+    workdir = Workdir(tmp_path / "run", config).open()
+    loggers = [Slow(OSError("full")), Slow()]
+    workdir._loggers = Group(loggers)
+    if ended == "finished":
+        with pytest.raises(OSError, match="full"):
+            workdir.close(ended)
+    else:  # the run has an error of its own
+        workdir.close(ended)
+    assert [logger.told for logger in loggers] == [[ended, "end"]] * 2
+    Workdir(tmp_path / "run", config).open().close()  # it is not locked
 
 
 def test_settings_that_it_refuses_end_the_run_before_anything_is_written(
@@ -219,7 +311,28 @@ def test_another_experiment_in_the_workdir_is_another_run(config, tmp_path):
     assert (tmp_path / "run/loggers/wandb.json").exists()
     config.loggers = ()  # nothing was saved, so the workdir begins anew
     Workdir(tmp_path / "run", config).open().close()
-    assert not (tmp_path / "run/loggers").exists()
+    # A killed run's process may still have the lock.
+    assert [x.name for x in (tmp_path / "run/loggers").iterdir()] == ["wandb.lock"]
+
+
+def test_a_training_made_anew_without_the_logger_is_another_one(config, tmp_path):
+    def probe(loggers, anew=False):
+        config.loggers = loggers
+        workdir = Workdir(tmp_path / "run", config).open()
+        if anew:
+            workdir.forget("probe", "pretrained")
+        for step in (1, 2):
+            workdir.record("probe", "pretrained", step, loss=1.0 + anew)
+        workdir.close()
+
+    probe(("wandb",))
+    (tmp_path / "run/checkpoints").mkdir()
+    probe((), anew=True)
+    config.loggers = ("wandb",)
+    Workdir(tmp_path / "run", config).open().close()
+    got = json.loads((tmp_path / "got.json").read_text())
+    name = "probe/pretrained-2"
+    assert got == [{f"{name}/step": k, f"{name}/loss": 2.0} for k in (1, 2)] + [0]
 
 
 @pytest.mark.parametrize("value", [("wandb", "wandb"), ("comet",), (3,)])

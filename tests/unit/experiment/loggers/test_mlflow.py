@@ -36,14 +36,15 @@ def store(tmp_path, monkeypatch):
 
 def logger(folder, said, **fields):
     run = Run("digits", str(folder), fields, None, 0)
-    return Once(ours.Service, run, folder / "mlflow.json", said.append)
+    file = folder / "mlflow.json"
+    return Once(ours.Service, run, file, lambda its: said.append(its.where))
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_a_run_and_its_continuation(tmp_path):
     said, many = [], {f"f{k}": k for k in range(250)}
     once = logger(tmp_path, said, **many, crop=(0.5, 1.0), max_steps=6)
-    once.begin([])
+    once.begin([], {})
     for step in (2, 4, 6):
         once.write("pretrain", step, {"loss": 1 / step})
     once.close("stopped")
@@ -53,8 +54,8 @@ def test_a_run_and_its_continuation(tmp_path):
     assert run.info.status == "KILLED"
 
     once = logger(tmp_path, said, **many, crop=(0.5, 1.0), max_steps=8)
-    once.begin([])
-    once.cut("pretrain", 4)
+    once.begin([], {})
+    once.cut("pretrain", 4, 1)
     for step in (6, 8):
         once.write("pretrain", step, {"loss": 1 / step})
     once.summary({"probe/pretrained/top1": 0.75}, 8)
@@ -71,6 +72,30 @@ def test_a_run_and_its_continuation(tmp_path):
         "max_steps": "6",
     }
     assert said == [f"{mlflow.get_tracking_uri()}, run {run.info.run_id}"] * 2
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_parameters_that_did_not_get_there(tmp_path, monkeypatch):
+    """They end that run's logger; the next one goes on with the same run of MLflow."""
+    many, log_params = {f"f{k}": k for k in range(250)}, mlflow.log_params
+
+    def first_part_only(params):
+        if "f100" in params:
+            raise ConnectionError("no network")
+        log_params(params)
+
+    monkeypatch.setattr(mlflow, "log_params", first_part_only)
+    with pytest.raises(ConnectionError):
+        logger(tmp_path, [], **many).write("pretrain", 1, {"loss": 1.0})
+    mlflow.end_run("FAILED")
+    monkeypatch.setattr(mlflow, "log_params", log_params)
+    once = logger(tmp_path, [], **many)
+    once.write("pretrain", 1, {"loss": 1.0})
+    once.close("finished")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("photos")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params == {k: str(v) for k, v in many.items()}
 
 
 def test_a_folder_that_mlflow_refuses(monkeypatch):

@@ -1,5 +1,6 @@
 """TensorBoard reads what is written, and no TensorFlow is loaded for it."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -85,3 +86,24 @@ def test_steps_that_are_repeated_are_shown_once(tmp_path):
     writer.write("pretrain", 10, {"loss": 3.0})
     writer.close()
     assert shown() == [(10, 3.0)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("act", ["write", "cut", "close"])
+def test_a_full_disk_is_said_with_the_file(tmp_path, act):
+    writer = Writer(tmp_path)
+    writer.write("pretrain", 10, {"loss": 1.0})
+    (file,) = (tmp_path / "tensorboard/pretrain").iterdir()
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), writer._writers["pretrain"][1]._writer.fileno())
+    do = {
+        "write": lambda: writer.write("pretrain", 20, {"loss": 1.0}),
+        "cut": lambda: writer.cut("pretrain", 10),
+        "close": writer.close,
+    }
+    if act == "close":  # something is left to write
+        writer._writers["pretrain"][1].write(b"x")
+    with pytest.raises(OSError, match=rf"No space .*'{file}'"):
+        do[act]()
+    with contextlib.suppress(OSError):
+        writer.close()

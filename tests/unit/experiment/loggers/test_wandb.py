@@ -112,6 +112,22 @@ def test_a_run_and_its_continuation(config, tmp_path, capfd):
     starts = [x.split("; `wandb sync")[0] for x in said.err.splitlines()]
     assert all(x.startswith(f"wandb: {path}/wandb/offline-run-") for x in starts)
     assert len(starts) == 2
+    # The first part alone, then all of them.
+    first, second = (x.split("`wandb sync ")[1] for x in said.err.splitlines())
+    assert first.startswith(f"{path}/wandb/offline-run-2")
+    assert second.startswith(f"{path}/wandb/offline-run-*`")
+
+
+def test_a_file_of_wandbs_can_turn_it_off(config, tmp_path, monkeypatch):
+    """Then nothing counts as sent."""
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "settings"))
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/settings").write_text("[default]\nmode = disabled\n")
+    workdir = Workdir(tmp_path / "run", config).open()
+    workdir.record("pretrain", "", 2, loss=0.5)
+    workdir.close()
+    assert not (tmp_path / "run/loggers/wandb.json").exists()
 
 
 def test_without_a_key_it_is_refused(config, tmp_path, monkeypatch):
