@@ -11,9 +11,11 @@ and the exit codes.
 
 import sys
 
-from simclr_jax.launch.main import main, run, start, train
-
-__all__ = ["main", "run", "start", "train"]
+from simclr_jax.launch.early import start
 
 if __name__ == "__main__":
-    sys.exit(start())
+    sys.exit(start())  # before the imports below, for signals that come meanwhile
+
+from simclr_jax.launch.main import main, run, train
+
+__all__ = ["main", "run", "start", "train"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from simclr_jax.launch.main import start
+from simclr_jax.launch.early import start
 
 if __name__ == "__main__":
     sys.exit(start())
