@@ -3,9 +3,10 @@
 It must run before all that is slow to import, so it imports next to nothing itself.
 """
 
+# Built in, as atexit: the module `signal` imports for milliseconds.
+import _signal as signal  # pyright: ignore[reportMissingImports]
 import atexit
 import os
-import signal
 import sys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -645,13 +645,20 @@ def test_a_failed_save_prints_nothing_itself(tmp_path):
     assert line.startswith("error: cannot save checkpoint step 2 (0.4 MB)"), line
 
 
-def test_what_asyncio_says_of_the_other_writes_of_a_failed_save_is_dropped(caplog):
-    """Seldom, two lines of it followed the error of a save, and a traceback."""
+def test_what_asyncio_says_of_other_writes_and_reads_is_dropped(caplog):
+    """Seldom, two lines of it followed an error, and a traceback."""
     asyncio = logging.getLogger("asyncio")
     asyncio.error(
         "Task exception was never retrieved\nfuture: <Task finished name='Task-775' "
         "coro=<NumpyHandler._open_and_write() done, defined at "
         "site-packages/orbax/checkpoint/_src/serialization/type_handlers.py:114>>"
+    )
+    # Of the reads of a step that was deleted meanwhile.
+    asyncio.error(
+        "Task exception was never retrieved\nfuture: <Task finished name='Task-29276' "
+        "coro=<_wrap_awaitable() done, defined at asyncio/tasks.py:687> "
+        'exception=ValueError(\'NOT_FOUND: Error opening "zarr" driver: Metadata at '
+        '"encoder/.zarray" does not exist [tensorstore_spec=...]\')>'
     )
     asyncio.error("Task exception was never retrieved\nfuture: <Task of a user>")
     (kept,) = caplog.messages
