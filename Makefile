@@ -2,6 +2,7 @@
 # make test    set up, then lint, types and the tests
 # make test-all   the same with the tests that show it again at length; for CI
 # make test-fast  set up, then the unit tests, without those that train for long
+# make faults  set up, then stop, kill and damage runs in many ways: twenty minutes
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
 #
@@ -28,7 +29,7 @@ JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
 comma := ,
 EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
-.PHONY: demo test test-all test-fast lint types pins clean
+.PHONY: demo test test-all test-fast faults lint types pins clean
 
 # Each file runs in one worker, the longest files first (tests/conftest.py). On two cores
 # three workers take as long as two.
@@ -45,6 +46,10 @@ test-all: lint types
 
 test-fast: .venv/ready-$(JAX)-test
 	$(PYTEST) tests/unit -m "not slow"
+
+# FAULTS="--only=kills --seed=1" chooses; see benchmarks/faults/__main__.py.
+faults: .venv/ready-$(JAX)-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.faults --out=runs/faults.jsonl $(FAULTS)
 
 lint: .venv/ready-$(JAX)-test
 	$(BIN)/ruff check .

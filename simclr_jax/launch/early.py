@@ -25,7 +25,7 @@ def stop_at_once() -> None:
     """Lets SIGTERM and SIGINT end the process while there is nothing to save.
 
     This covers the seconds that importing packages takes; then `signals.catch_signals`
-    follows. A signal that `startup.use_huge_pages` held back arrives now.
+    follows. A signal that was held back, as by `startup.use_huge_pages`, arrives now.
     """
 
     def stop(number: int, frame: object) -> None:

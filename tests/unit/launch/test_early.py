@@ -71,10 +71,19 @@ def ended(folder: Path, code: str, *command: str, again: bool = False):
     )
 
 
+BEFORE = {
+    # Even our own first import, where the file is ours.
+    "launch.py": ("simclr_jax", "simclr_jax.launch.early", "simclr_jax.launch.main"),
+    "-m": ("simclr_jax.launch.early", "simclr_jax.launch.main"),
+    "simclr-jax": ("simclr_jax.launch.main",),
+}
+CASES = [(command, name) for command, names in BEFORE.items() for name in names]
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_signal_before_anything_slow_is_imported(tmp_path, command, name):
-    code = BEFORE_AN_IMPORT.format(name="simclr_jax.launch.main", signal=name)
+@pytest.mark.parametrize("command, module", CASES)
+def test_a_signal_before_anything_slow_is_imported(tmp_path, command, module, name):
+    code = BEFORE_AN_IMPORT.format(name=module, signal=name)
     done = ended(tmp_path, code, *COMMANDS[command], "--version")
     assert (done.returncode, done.stdout, done.stderr) == (75, "", STOPPED)
 
