@@ -93,6 +93,17 @@ def _places(value: Any, path: tuple = ()) -> list[tuple]:
     return found
 
 
+def _place(rng: random.Random, record: dict[str, Any]) -> tuple:
+    """A part of the record, each as likely as another, and a value in there.
+
+    Of the leaves only those that a reader of the network asks for.
+    """
+    part = rng.choice(sorted(record.keys() - {"format"}))
+    found = [x for x in _places(record) if x[:1] == (part,)]
+    unread = ("counters", "opt_state", "skipped")
+    return rng.choice([x for x in found if len(x) < 2 or x[1] not in unread])
+
+
 HOSTILE = (None, True, -1, 0, 2**63, 1e308, "", "../../x", [], {}, [[]], "a" * 5000)
 
 
@@ -101,9 +112,12 @@ def stranger(lab: Lab, rng: random.Random, folder: Path, number: int) -> str:
     run = folder / "run"
     shutil.copytree(lab.whole / "checkpoints", run / "checkpoints")
     shutil.copy(lab.whole / "config.json", run)
-    (step,) = sorted((run / "checkpoints").iterdir(), key=lambda x: int(x.name))[-1:]
+    *older, newest = checkpoint.steps(run / "checkpoints")
+    step = run / "checkpoints" / str(newest)
+    for other in older if number % 2 else ():  # nothing to fall back to
+        shutil.rmtree(step.with_name(str(other)))
     record = sealed_folder.read(step)
-    where = rng.choice([x for x in _places(record) if x and x != ("format",)])
+    where = _place(rng, record)
     node = record
     for key in where[:-1]:
         node = node[key]
@@ -127,7 +141,7 @@ def _load(run: Path, said: str) -> str:
     except (ValueError, RequestError, FileNotFoundError) as error:
         if len(str(error).splitlines()) != 1:
             raise Wrong(f"{said}: {type(error).__name__}: {error}") from error
-        return one_line(error).partition(str(run))[0][:60]
+        return one_line(error).replace(str(run), "RUN")[:100]
     except Exception as error:
         raise Wrong(f"{said}: {type(error).__name__}: {error}") from error
     text = errors.getvalue()

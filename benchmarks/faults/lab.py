@@ -88,6 +88,7 @@ class Lab:
 
     def __init__(self, folder: Path, whole: Path | None = None):
         self.folder, self._whole = folder, whole
+        self.cpu_seconds: list[float] = []  # of processes that others have waited for
         folder.mkdir(parents=True, exist_ok=True)
         with self._once("data"):
             self.npz = folder / "squares.npz"
@@ -156,6 +157,8 @@ class Lab:
             said = err.read_text(errors="replace")[-2000:]
             raise Wrong(f"still running after {HUNG} s: {command}\n{said}")
         texts = [path.read_text(errors="replace") for path in (out, err)]
+        with contextlib.suppress(FileNotFoundError):
+            self.cpu_seconds.append(float((place / forked.CPU).read_text()))
         return Ended(command, process.exitcode, *texts)
 
     def equals_whole(self, workdir: Path) -> None:

@@ -83,7 +83,7 @@ KINDS = (
         "numbers",
         "NaN, Inf and extreme numbers in fields, pixels and weights: one line; nothing "
         "that is not finite is kept",
-        36,
+        24,
         number,
     ),
 )

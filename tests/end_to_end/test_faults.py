@@ -1,7 +1,5 @@
 """A few tries of each kind of fault that `make faults` does, by the same code."""
 
-import json
-
 import pytest
 
 from benchmarks.faults.__main__ import kinds, run, table
@@ -92,5 +90,11 @@ def test_tries_are_of_their_seed_and_number(tmp_path):
     assert came != [x["came"] for x in run(kind, lab, tmp_path, 6, 1)]
     assert [x["passed"] for x in first] == [True, True, False, True]
     assert came[2] == "Wrong: on purpose"
-    rows = [{"name": "x", "required": "y", "passed": 3, "tried": 4, "seconds": 1.2}]
-    assert "| x | y | 3 of 4 | 1 |" in table(json.loads(json.dumps(rows)))
+
+
+def test_the_table_counts():
+    one = {"required": "y", "passed": 3, "tried": 4, "seconds": 1.2, "cpu_seconds": 2.0}
+    two = {"required": "z", "passed": 5, "tried": 5, "seconds": 2.2, "cpu_seconds": 1.0}
+    lines = table([{"name": "a"} | one, {"name": "b"} | two]).splitlines()
+    assert lines[2] == "| a | y | 3 of 4 | 1 | 2 |"
+    assert lines[-1] == "| all |  | 8 of 9 | 3 | 3 |"
