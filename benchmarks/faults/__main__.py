@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -132,6 +133,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    # A shell has its background jobs ignore SIGINT; their children would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = _rows(flags, known, folder)
     print(f"\n{table(rows)}")
     print(f"\n{json.dumps(about(flags.seed) | machine())}")
