@@ -79,7 +79,8 @@ def phase(lab: Lab, rng: random.Random, folder: Path, number: int) -> str:
 def early(lab: Lab, rng: random.Random, folder: Path, number: int) -> str:
     """After 0, 5, ... 200 ms of a run; after 0, 10, ... 400 ms of --version."""
     step = 0.01 if number >= 82 else 0.005
-    delay, name = step * (number % 41), SIGNALS[number // 41 % 2]
+    place = 17 * number % 41  # the first few are far apart
+    delay, name = step * place, SIGNALS[number // 41 % 2]
     flags = ["--version"] if number >= 82 else lab.flags()
     used: list[float] = []
 

@@ -32,11 +32,11 @@ def _value(rng: random.Random, kind: type) -> str:
 
 
 def request(lab: Lab, rng: random.Random, folder: Path, number: int) -> str:
-    """Every sixth is run, for two steps; the others stop when they would begin."""
+    """Every 15th is run, for two steps; the others stop when they would begin."""
     fields = rng.sample(sorted(every_field()), rng.choice((1, 1, 1, 2, 3)))
     given = {name: _value(rng, every_type()[name]) for name in fields}
     flags = [f"--config.{name}={value}" for name, value in given.items()]
-    run = number % 6 == 0
+    run = number % 15 == 0
     whole = [*lab.flags(), *(SHORT if run else ()), *flags]
     done = lab.request(*whole, workdir=folder / "run", run=run)
     done.require(0, 2, 3, 75)
