@@ -2,7 +2,7 @@
 # make test    set up, then lint, types and the tests
 # make test-all   the same with the tests that show it again at length; for CI
 # make test-fast  set up, then the unit tests, without those that train for long
-# make faults  set up, then stop, kill and damage runs in many ways: twenty minutes
+# make faults  set up, then stop, kill and damage runs in many ways, and count
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment and the demo's run
 #
