@@ -3,6 +3,7 @@
 # make test-all   the same with the tests that show it again at length; for CI
 # make test-fast  set up, then the unit tests, without those that train for long
 # make docs    set up, then build the pages as a site in site/; open site/index.html
+# make faults  set up, then stop, kill and damage runs in many ways, and count
 # make pins    complete the file in constraints/ for PYTHON's version (CONTRIBUTING.md)
 # make clean   remove the virtual environment, the demo's run and the site
 #
@@ -29,7 +30,7 @@ JAX ?= $(shell [ $(DRIVER) -ge 580 ] && echo cuda13 || \
 comma := ,
 EXTRA := $(if $(filter cuda12 cuda13,$(JAX)),$(JAX)$(comma))
 
-.PHONY: demo test test-all test-fast lint types docs pins clean
+.PHONY: demo test test-all test-fast docs faults lint types pins clean
 
 # Each file runs in one worker, the longest files first (tests/conftest.py). On two cores
 # three workers take as long as two.
@@ -46,6 +47,10 @@ test-all: lint types
 
 test-fast: .venv/ready-$(JAX)-test
 	$(PYTEST) tests/unit -m "not slow"
+
+# FAULTS="--only=kills --seed=1" chooses; see benchmarks/faults/__main__.py.
+faults: .venv/ready-$(JAX)-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.faults --out=runs/faults.jsonl $(FAULTS)
 
 lint: .venv/ready-$(JAX)-test
 	$(BIN)/ruff check .

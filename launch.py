@@ -9,11 +9,18 @@ The same command continues an interrupted run. simclr_jax/launch/main.py has the
 and the exit codes.
 """
 
+if __name__ == "__main__":  # from now on signals wait until `start` takes them
+    import _signal  # pyright: ignore[reportMissingImports]
+
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM, _signal.SIGINT))
+
 import sys
 
-from simclr_jax.launch.main import main, run, start, train
-
-__all__ = ["main", "run", "start", "train"]
+from simclr_jax.launch.early import start
 
 if __name__ == "__main__":
-    sys.exit(start())
+    sys.exit(start())  # before the imports below, which take longer
+
+from simclr_jax.launch.main import main, run, train
+
+__all__ = ["main", "run", "start", "train"]

@@ -5,10 +5,11 @@ encoder and `load` gives it back. The package imports nothing at first, not even
 loads each name when that is used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# The launcher comes through here before it listens to signals: no slow imports.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from simclr_jax.launch.python import pretrain
     from simclr_jax.losses import (
         barlow_twins,
@@ -57,7 +58,9 @@ _MODULES = (
 )
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    import importlib
+
     if name in __all__:
         module = _HOMES.get(name, "losses")
         return getattr(importlib.import_module(f"simclr_jax.{module}"), name)

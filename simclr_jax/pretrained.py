@@ -23,7 +23,7 @@ import numpy as np
 from simclr_jax import augment, heads
 from simclr_jax.data.pictures import Form, Pictures, batches, counted
 from simclr_jax.encoders import ResNet
-from simclr_jax.errors import refused
+from simclr_jax.errors import one_line, refused
 from simclr_jax.export import safetensors
 from simclr_jax.heads import Classifier, Projector
 
@@ -261,9 +261,8 @@ def load(
 
 
 def _encoder(about: dict[str, Any], variables: dict[str, Any]) -> Encoder:
-    from_layer = about["from_layer"]
-    classes = len(about["class_names"])
     try:
+        from_layer, classes = about["from_layer"], len(about["class_names"])
         module = Levels(
             ResNet(**about["encoder"], dtype=jnp.dtype(about["precision"])),
             Projector(**about["projector"]),
@@ -272,6 +271,7 @@ def _encoder(about: dict[str, Any], variables: dict[str, Any]) -> Encoder:
         )
         if about["preprocessing"]["view"] != "center":
             raise ValueError(f"no preprocessing {about['preprocessing']['view']!r}")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"it may be from a newer version: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        kind = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"it may be from a newer version: {kind}") from error
     return Encoder(module, jax.tree.map(jnp.asarray, variables), about)

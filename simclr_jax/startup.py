@@ -2,7 +2,7 @@
 
 `launch/main.py` makes them in this order:
 
-startup.stop_at_once()  # on a signal while packages are imported
+early.stop_at_once()  # on a signal while packages are imported
 startup.keep_stderr()
 startup.print_any_name()
 startup.require_packages()
@@ -74,6 +74,9 @@ def use_huge_pages() -> None:
     if on_request and not has_cuda() and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = _HUGE_PAGES
         sys.stdout.flush()
+        # A signal waits until the new Python takes it (`launch/early.py`): it is only
+        # the mask of signals that both share.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -91,7 +94,7 @@ def set_cpu_flags() -> None:
     its flags when jax first uses a device: if that has happened, it warns and changes
     nothing. It does not import jax.
     """
-    import importlib.metadata  # slow: not before `stop_at_once`
+    import importlib.metadata  # slow: not before `early.stop_at_once`
 
     flags = os.environ.get("XLA_FLAGS", "")
     fusions = _FUSIONS.get(importlib.metadata.version("jaxlib"))
@@ -316,22 +319,3 @@ def require_packages() -> None:
     if problem := missing_package():
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
-
-
-def stop_at_once() -> None:
-    """Lets SIGTERM and SIGINT end the process while there is nothing to save.
-
-    This covers the second that importing packages takes; then `catch_signals` follows.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        del number, frame
-        try:
-            os.write(
-                2, b"stopped: by a signal; run the same command again to continue\n"
-            )
-        finally:
-            os._exit(75)  # an import in progress would swallow an exception
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)

@@ -1,20 +1,21 @@
-"""Keeps what Orbax prints about failed writes off stderr: the caller gets the error."""
+"""Keeps what Orbax prints of failures off stderr: the caller gets the error."""
 
 import logging
 import os
+import re
 import sys
 from typing import Any
 
 
 def hush() -> None:
-    """Drops Orbax's tracebacks of failed writes; everything else is shown as before."""
+    """Drops Orbax's tracebacks of what failed; everything else is shown as before."""
     logging.getLogger("absl").addFilter(
         lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
     )
-    # What asyncio says of a write whose error nobody fetched, since the save had failed
-    # already; its message quotes Orbax's path.
+    # What asyncio says of a write or a read whose error nobody fetched, since another
+    # one's had come already; its message quotes Orbax's path or TensorStore's request.
     logging.getLogger("asyncio").addFilter(
-        lambda record: "orbax" not in record.getMessage()
+        lambda record: not re.search("orbax|tensorstore", record.getMessage())
     )
     before = sys.unraisablehook
 

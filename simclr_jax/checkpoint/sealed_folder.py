@@ -182,6 +182,19 @@ def numbers(directory: Path) -> list[int]:
     return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
 
+def records(directory: Path) -> dict[int, dict[str, Any]]:
+    """The records of the folders in `directory` that are complete, ascending.
+
+    Lists them again if another process has deleted all of them meanwhile.
+    """
+    while True:
+        listed = numbers(directory)
+        read = {number: peek(directory / str(number)) for number in listed}
+        found = {number: record for number, record in read.items() if record}
+        if found or numbers(directory) == listed:
+            return found
+
+
 def set_aside(folder: Path) -> None:
     """Renames a damaged folder, so that it is neither used nor deleted."""
     target, count = folder.with_name(f"{folder.name}.damaged"), 1

@@ -120,9 +120,7 @@ def steps(directory: str | os.PathLike) -> list[int]:
     Raises:
       RequestError: the folder can't be read.
     """
-    directory = Path(directory)
-    numbers = sealed_folder.numbers(directory)
-    return [step for step in numbers if sealed_folder.peek(directory / str(step))]
+    return list(sealed_folder.records(Path(directory)))
 
 
 @processes.agreed
@@ -141,10 +139,9 @@ def read_meta(
     Raises:
       RequestError: the folder can't be read.
     """
-    directory = Path(directory)
-    numbers = [n for n in sealed_folder.numbers(directory) if step in (None, n)]
-    records = (sealed_folder.peek(directory / str(n)) for n in reversed(numbers))
-    return next((record.get("meta") for record in records if record), None)
+    records = sealed_folder.records(Path(directory))
+    number = max(records, default=-1) if step is None else step
+    return records.get(number, {}).get("meta")
 
 
 def restore(
@@ -160,6 +157,9 @@ def restore(
     Reports each newer, damaged step on stderr and renames it to `STEP.damaged`, but
     only after finding an undamaged one. Without one it renames nothing, so that the
     next run fails as this one does and does not start again from nothing.
+
+    Another process may save into the folder and delete old steps meanwhile: a step that
+    goes while it is read gives way to the newest one that is there then.
 
     Args:
       directory: the folder given to `save`.
@@ -197,18 +197,43 @@ def _restore(
 ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
     """`restore`, with items as name -> NumPy array."""
     directory = Path(os.path.abspath(directory))
-    numbers = sealed_folder.numbers(directory)
-    if numbers and step is not None and step not in numbers:
-        present = ", ".join(map(str, numbers))
-        raise RequestError(f"no checkpoint step {step} in {directory}, only {present}")
+    while True:
+        numbers = sealed_folder.numbers(directory)
+        if numbers and step is not None and step not in numbers:
+            present = ", ".join(map(str, numbers))
+            raise RequestError(
+                f"no checkpoint step {step} in {directory}, only {present}"
+            )
+        if step is not None:
+            numbers = [number for number in numbers if number <= step]
+        with contextlib.suppress(_Gone):
+            return _newest(directory, numbers, like, rename, only)
+
+
+class _Gone(Exception):
+    """A step was deleted or replaced while it was read: its run is still training."""
+
+
+def _newest(
+    directory: Path,
+    numbers: list[int],
+    like: dict[str, Any],
+    rename: bool,
+    only: Callable[[str], bool] | None,
+) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    """The newest undamaged one of some steps, ascending, as `_restore` returns it."""
     damaged: dict[int, str] = {}
     for number in reversed(numbers):
-        if step is not None and number > step:
-            continue
+        folder = directory / str(number)
+        listed = _identity(folder)
         try:
-            loaded, meta = _load(directory / str(number), like, only)
-        except sealed_folder.Damaged as reason:
-            damaged[number] = f"checkpoint step {number} is damaged: {reason}"
+            loaded, meta = _load(folder, like, only)
+        except Exception as error:
+            if listed is None or _identity(folder) != listed:
+                raise _Gone from error
+            if not isinstance(error, sealed_folder.Damaged):
+                raise
+            damaged[number] = f"checkpoint step {number} is damaged: {error}"
             continue
         for bad, message in damaged.items():
             print(f"{message}; continuing from step {number}", file=sys.stderr)
@@ -220,6 +245,15 @@ def _restore(
         reasons = "; ".join(damaged.values())
         raise RequestError(f"{reasons}; no other step is left in {directory}")
     return None
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Differs between a folder and one that took its place; None if there is none."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _load(

@@ -78,7 +78,13 @@ def read(
             raise ValueError(f"variant: the pretraining in {workdir} has no target")
         target = trees["model_state"][_TARGET]
         params, stats = target["params"], target.get("batch_stats", {})
-    about = _about(meta, recipe, stage, variant, params)
+    try:
+        about = _about(meta, recipe, stage, variant, params)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"checkpoint step {number} in {folder} does not say what this library "
+            f"writes: {one_line(error)}"
+        ) from error
     names = ["encoder", "projector"]
     names += ["classifier"] if about["from_layer"] is not None else []
     variables = {

@@ -16,6 +16,7 @@ from typing import Any
 
 import simclr_jax
 from simclr_jax import errors, startup
+from simclr_jax.launch import early
 
 
 def start() -> int:
@@ -23,7 +24,7 @@ def start() -> int:
 
     First comes what must be set before jax is imported, in an order that matters.
     """
-    startup.stop_at_once()
+    early.stop_at_once()
     startup.keep_stderr()
     startup.print_any_name()
     startup.require_packages()
@@ -34,7 +35,7 @@ def start() -> int:
     from simclr_jax.signals import catch_signals
 
     catch_signals()
-    return main(sys.argv)
+    return early.end_with(main(sys.argv))
 
 
 def main(argv: list[str]) -> int:

@@ -308,6 +308,37 @@ def test_a_damaged_checkpoint_is_named(old):
         simclr_jax.load(old)
 
 
+@pytest.mark.parametrize("value", ["missing", None, 3, 1e308, "x", [], {}, [[]]])
+def test_a_record_that_someone_else_wrote_is_one_line(run, monkeypatch, value):
+    """Each entry in turn is missing or of another type; or the network is usable."""
+    restore = checkpoint.restore
+
+    def load(name, part):
+        def changed(*arguments, **options):
+            step, items, meta = restore(*arguments, **options)
+            meta = json.loads(json.dumps(meta))
+            where = meta[name] if part else meta
+            if value == "missing":
+                del where[part or name]
+            else:
+                where[part or name] = value
+            return step, items, meta
+
+        monkeypatch.setattr(checkpoint, "restore", changed)
+        return simclr_jax.load(run.workdir.path)
+
+    *_, meta = restore(run.workdir.checkpoints("pretrain"), {"params": None})
+    names = [(name, "") for name in meta]
+    names += [("preprocessing", part) for part in meta["preprocessing"]]
+    for name, part in names:
+        said = ""
+        try:
+            assert load(name, part).levels
+        except ValueError as error:
+            said = str(error)
+        assert "\n" not in said, (name, part)
+
+
 @pytest.mark.slow
 def test_a_file_needs_neither_tensorflow_nor_the_recipes_packages(run, tmp_path):
     """In a process of its own; a network of one channel, too."""

@@ -431,6 +431,70 @@ def test_another_runs_damaged_step_keeps_its_name(directory, capfd):
     assert "continuing from step 300" in capfd.readouterr().err
 
 
+# A run that goes on saving while another one reads -----------------------------------
+
+
+def save_and_delete_once(monkeypatch, module, name, directory):
+    """Before `module.name` runs for the first time, step 500 replaces all others."""
+    before, times = getattr(module, name), iter([True])
+
+    def first(*arguments):
+        if next(times, False):
+            checkpoint.save(directory, 500, tree(500), {"seconds": 5}, keep=1)
+        return before(*arguments)
+
+    monkeypatch.setattr(module, name, first)
+
+
+# Reading a step: its record is read and checked, then its files, then its arrays.
+READING = [
+    (sealed_folder, "read"),
+    (sealed_folder, "_check"),
+    (sealed_folder, "verify"),
+    (store, "_read"),
+]
+
+
+@pytest.mark.parametrize("module, name", READING)
+def test_a_step_deleted_while_it_is_read_gives_way_to_a_newer_one(
+    directory, monkeypatch, capfd, module, name
+):
+    save_and_delete_once(monkeypatch, module, name, directory)
+    step, items, _ = checkpoint.restore(directory, LIKE, rename=False)
+    assert step == 500
+    assert_same(items, tree(500))
+    assert capfd.readouterr().err == ""
+    assert os.listdir(directory) == ["500"]
+
+
+@pytest.mark.parametrize("module, name", READING)
+def test_a_step_asked_for_that_is_deleted_is_one_line(
+    directory, monkeypatch, module, name
+):
+    save_and_delete_once(monkeypatch, module, name, directory)
+    message = f"no checkpoint step 300 in {directory}, only 500"
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        checkpoint.restore(directory, LIKE, step=300, rename=False)
+
+
+def test_steps_deleted_while_they_are_listed(pristine, tmp_path, monkeypatch):
+    for ask, expected in (
+        (checkpoint.steps, [500]),
+        (checkpoint.read_meta, {"seconds": 5}),
+    ):
+        directory = tmp_path / ask.__name__
+        shutil.copytree(pristine, directory)
+        with monkeypatch.context() as patch:
+            save_and_delete_once(patch, sealed_folder, "peek", directory)
+            assert ask(directory) == expected
+
+
+def test_a_link_to_nowhere_is_damage(directory, tmp_path, capfd):
+    (directory / "500").symlink_to(tmp_path / "gone")
+    assert checkpoint.restore(directory, LIKE, rename=False)[0] == 400
+    assert "checkpoint step 500 is damaged" in capfd.readouterr().err
+
+
 def test_wrong_from_the_start(tmp_path, monkeypatch):
     """Bits that flipped between memory and disk: only the leaf's digest shows it."""
     write = store._write
@@ -581,13 +645,20 @@ def test_a_failed_save_prints_nothing_itself(tmp_path):
     assert line.startswith("error: cannot save checkpoint step 2 (0.4 MB)"), line
 
 
-def test_what_asyncio_says_of_the_other_writes_of_a_failed_save_is_dropped(caplog):
-    """Seldom, two lines of it followed the error of a save, and a traceback."""
+def test_what_asyncio_says_of_other_writes_and_reads_is_dropped(caplog):
+    """Seldom, two lines of it followed an error, and a traceback."""
     asyncio = logging.getLogger("asyncio")
     asyncio.error(
         "Task exception was never retrieved\nfuture: <Task finished name='Task-775' "
         "coro=<NumpyHandler._open_and_write() done, defined at "
         "site-packages/orbax/checkpoint/_src/serialization/type_handlers.py:114>>"
+    )
+    # Of the reads of a step that was deleted meanwhile.
+    asyncio.error(
+        "Task exception was never retrieved\nfuture: <Task finished name='Task-29276' "
+        "coro=<_wrap_awaitable() done, defined at asyncio/tasks.py:687> "
+        'exception=ValueError(\'NOT_FOUND: Error opening "zarr" driver: Metadata at '
+        '"encoder/.zarray" does not exist [tensorstore_spec=...]\')>'
     )
     asyncio.error("Task exception was never retrieved\nfuture: <Task of a user>")
     (kept,) = caplog.messages
