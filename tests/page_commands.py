@@ -70,11 +70,11 @@ def check(words: list[str]) -> None:
             check_launch(rest)
         case [python, "-m", "simclr_jax", *rest] if python in PYTHON:
             check_launch(rest)
+        case [python, "-m", "benchmarks.faults", *flags] if python in PYTHON:
+            check_script("benchmarks/faults/__main__.py", flags)
         case [python, script, *flags] if python in PYTHON:
-            text = (ROOT / script).read_text()
             assert script.startswith("benchmarks/")
-            for flag in flags:
-                assert f'"{flag.partition("=")[0]}"' in text, flag
+            check_script(script, flags)
         case ["make", *targets]:
             made = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
             assert {x for x in targets if "=" not in x} <= set(made)
@@ -106,6 +106,12 @@ def check_launch(words: list[str]) -> None:
     for point in points:
         validate(point.config)
     assert request.index in (None, len(points) - 1)
+
+
+def check_script(script: str, flags: list[str]) -> None:
+    text = (ROOT / script).read_text()
+    for flag in flags:
+        assert f'"{flag.partition("=")[0]}"' in text, flag
 
 
 def check_pip(words: list[str]) -> None:
