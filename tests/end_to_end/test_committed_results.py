@@ -3,33 +3,42 @@
 import re
 import shutil
 
+import pytest
 from tiny import ROOT
 
 import launch as launcher
 
-STUDY = ROOT / "benchmarks/results/small_batch_cpu"
+RESULTS = ROOT / "benchmarks/results"
 
 
-def test_the_small_batch_study_is_made_of_its_points(tmp_path, capsys):
-    """Its recipe still is the one that ran; its figures are those of its 27 runs."""
-    copy = tmp_path / "small_batch_cpu"
-    points = shutil.ignore_patterns("table.*", "report.html", "*.svg")
-    shutil.copytree(STUDY, copy, ignore=points)
-    recipe = f"--config={ROOT}/configs/small_batch.py:cpu"
+@pytest.mark.parametrize(
+    "variant, heading, finished",
+    [
+        ("cpu", "## The small-batch study", True),
+        ("beyond_cpu", "## Other methods at a small batch", False),
+    ],
+)
+def test_a_study_is_made_of_its_points(variant, heading, finished, tmp_path, capsys):
+    """Its recipe still is the one that ran; its figures are those of its runs."""
+    study = RESULTS / f"small_batch_{variant}"
+    copy = tmp_path / study.name
+    made = shutil.ignore_patterns("table.*", "report.html", "*.svg")
+    shutil.copytree(study, copy, ignore=made)
+    recipe = f"--config={ROOT}/configs/small_batch.py:{variant}"
     flags = [recipe, f"--workdir={copy}", "--sweep", "--table"]
     assert launcher.main(["launch.py", *flags]) == 0
-    assert "Not finished" not in capsys.readouterr().out
+    assert ("Not finished" not in capsys.readouterr().out) == finished
     for name in ("table.md", "table.csv"):
-        assert (copy / name).read_text() == (STUDY / name).read_text()
+        assert (copy / name).read_text() == (study / name).read_text()
     # The table that people read has the same numbers, rounded.
-    page = (ROOT / "benchmarks/results/README.md").read_text()
-    page = page[page.index("## The small-batch study") :]
+    page = (RESULTS / "README.md").read_text()
+    section = page[page.index(heading) :].partition("\n## ")[0]
     shown = re.findall(
-        r"^\| [^|]+ \| ([\d.]+) \+- ([\d.]+) \| ([-+][\d.]+)?", page, re.M
+        r"^\| [^|]+ \| ([\d.]+) \+- ([\d.]+) \| ([-+][\d.]+)?", section, re.M
     )
-    made = (copy / "table.csv").read_text().splitlines()[1:]
-    assert len(shown) == len(made) == 9
-    for (mean, sd, difference), line in zip(shown, made, strict=True):
+    rows = (copy / "table.csv").read_text().splitlines()[1:]
+    assert len(shown) == len(rows) > 6
+    for (mean, sd, difference), line in zip(shown, rows, strict=True):
         values = line.split(",")[2:5]
         for text, value in zip((mean, sd, difference), values, strict=True):
             assert bool(text) == bool(value)
