@@ -92,8 +92,7 @@ def test_a_batch_that_nobody_asked_for_fits_the_labels(
         return {"step": 1}
 
     monkeypatch.setattr(stages, "function", lambda _: train)
-    monkeypatch.setattr(stages.table, "table", lambda *_: "")
-    monkeypatch.setattr(stages.verdict, "verdict", lambda *_: "")
+    monkeypatch.setattr(stages, "_say_results", lambda _: None)
     flags = [*recipe(folder / f"{data}.npz"), f"--workdir={tmp_path / 'run'}"]
     flags += [f"--config.stages=pretrain,{asked}", "--config.probe.every_epochs=0"]
     assert launcher.main(["launch.py", *flags]) == 0
@@ -119,6 +118,6 @@ def test_what_is_asked_for_is_all_that_is_checked(folder, tmp_path, monkeypatch)
     monkeypatch.setattr(stages, "function", run.__getitem__)
     flags = [*recipe(folder / "few.npz"), f"--workdir={tmp_path / 'run'}"]
     flags += ["--config.stages=('pretrain','knn')", "--config.probe.every_epochs=0"]
-    monkeypatch.setattr(stages.table, "table", lambda *_: "")
+    monkeypatch.setattr(stages, "_say_results", lambda _: None)
     assert launcher.main(["launch.py", *flags]) == 0
     assert seen == [1]
