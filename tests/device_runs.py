@@ -10,9 +10,10 @@ from small_methods import KEY, build, views
 from simclr_jax import devices, training
 
 STEPS = 20
-# With 0.05 the rounding of the first steps grows to 5e-3 of the loss in 20 steps.
-# BYOL's loss would fall to a hundredth, of which 1e-4 is little.
-LR = {"byol": 0.001}
+# With 0.05 the rounding of the first steps grows to 5e-3 of the loss in 20 steps, and
+# Barlow Twins' to 1e-2 with 0.01: its loss swings at such a batch. BYOL's loss would
+# fall to a hundredth, of which 1e-4 is little.
+LR = {"byol": 0.001, "barlow_twins": 0.003}
 
 
 @cache
@@ -28,7 +29,8 @@ def batch(number: int, count: int = 16):
 def train(case, microbatch, number):
     """The losses on `number` devices, the last state, and the step."""
     devices.use(number)
-    method, tx = build(case, microbatch=microbatch), optax.sgd(LR.get(case[:4], 0.01))
+    rate = next((x for name, x in LR.items() if case.startswith(name)), 0.01)
+    method, tx = build(case, microbatch=microbatch), optax.sgd(rate)
 
     def loss_fn(params, model_state, key, batch):
         pair = batch["a"], batch["b"]

@@ -25,9 +25,7 @@ def restore():
 def test_two_devices_have_the_losses_of_one(case, microbatch):
     losses, _, _ = train(case, microbatch, 1)
     split, state, step = train(case, microbatch, 2)
-    # This one's loss swings at such a batch; from step 6 on rounding has grown.
-    few = 6 if (case, microbatch) == ("barlow_twins", 8) else None
-    np.testing.assert_allclose(split[:few], losses[:few], rtol=1e-4)
+    np.testing.assert_allclose(split, losses, rtol=1e-4)
     # The new state lies as the old one did; otherwise every step compiles again.
     assert step._cache_size() == 1
     assert all(x.sharding == devices.whole() for x in jax.tree.leaves(state))
