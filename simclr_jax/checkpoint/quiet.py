@@ -13,9 +13,10 @@ def hush() -> None:
         lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname
     )
     # What asyncio says of a write or a read whose error nobody fetched, since another
-    # one's had come already; its message quotes Orbax's path or TensorStore's request.
+    # one's had come already; its message quotes Orbax's path, TensorStore's request
+    # or its OCDBT database.
     logging.getLogger("asyncio").addFilter(
-        lambda record: not re.search("orbax|tensorstore", record.getMessage())
+        lambda record: not re.search("orbax|tensorstore|OCDBT", record.getMessage())
     )
     before = sys.unraisablehook
 

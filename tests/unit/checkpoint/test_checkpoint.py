@@ -660,6 +660,12 @@ def test_what_asyncio_says_of_other_writes_and_reads_is_dropped(caplog):
         'exception=ValueError(\'NOT_FOUND: Error opening "zarr" driver: Metadata at '
         '"encoder/.zarray" does not exist [tensorstore_spec=...]\')>'
     )
+    asyncio.error(
+        "Task exception was never retrieved\nfuture: <Task finished name='Task-7' "
+        "coro=<_wrap_awaitable() done, defined at asyncio/tasks.py:687> exception="
+        'ValueError(\'FAILED_PRECONDITION: Error reading "conv2.kernel/0.0.0.0" in '
+        'OCDBT database at local file "run/25/arrays/params/": Truncated\')>'
+    )
     asyncio.error("Task exception was never retrieved\nfuture: <Task of a user>")
     (kept,) = caplog.messages
     assert "a user" in kept
