@@ -243,6 +243,9 @@ def main() -> None:
                     peer = peer_rows(options.peer, folder / "peer", cores, peers)
                     measured[-1] |= peer["rows"]
                     versions = peer["versions"]
+                # All of it takes minutes: who ends it early keeps these.
+                part = {"cores": cores, **measured[-1]}
+                print(json.dumps(part), file=sys.stderr, flush=True)
     result = summary(files, rounds) | {"rounds": options.rounds}
     if peer_too:
         result["peer_versions"] = versions
