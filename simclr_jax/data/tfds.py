@@ -223,6 +223,11 @@ class TfdsReader:
     def _checked(self, dataset: Any, expected: int) -> Iterator[Any]:
         """Numpy batches; raises DataError for damaged, missing or short files."""
         seen = 0
+        # The tuner of the parallel calls gains nothing here, and the end of a pass
+        # waits up to two seconds for its thread. Without it they use every core.
+        options = self._tf.data.Options()
+        options.autotune.enabled = False
+        dataset = dataset.with_options(options)
         # Looked up now: an iterator dropped at exit outlives TensorFlow's modules.
         damage = self._tf.errors.OpError
         try:

@@ -159,6 +159,23 @@ def test_gpus_are_hidden_from_tensorflow(monkeypatch):
     assert hidden == [([], "GPU")]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_no_pass_waits_for_the_tuner_at_its_end(folder, streaming, monkeypatch):
+    # tf.data joins its tuner's thread at the end of a pass, for up to two seconds.
+    tf, tuned = data.tensorflow(), []
+
+    def spy(dataset):
+        tuned.append(dataset.options().autotune.enabled)
+        return iterated(dataset)
+
+    iterated = tf.data.Dataset.as_numpy_iterator
+    monkeypatch.setattr(tf.data.Dataset, "as_numpy_iterator", spy)
+    source = data.load("cifar10", "train", data_dir=folder, streaming=streaming)
+    list(source.ordered(16))
+    assert len(source.labels) == 40
+    assert set(tuned) == {False}
+
+
 @pytest.mark.parametrize(
     "name, options, message",
     [
