@@ -3,25 +3,24 @@
 `launch/main.py` makes them in this order:
 
 early.stop_at_once()  # on a signal while packages are imported
-startup.keep_stderr()
-startup.print_any_name()
+streams.keep_stderr()
+streams.print_any_name()
 startup.require_packages()
 startup.use_huge_pages()  # starts this Python again, so it precedes all that is slow
 startup.set_cpu_flags()
 startup.set_compilation_cache()
-startup.filter_stderr()  # starts a process, so it precedes all threads
+streams.filter_stderr()  # starts a process, so it precedes all threads
 
 The stages call `set_deterministic`: only they know the config.
 """
 
 import importlib.util
-import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import TextIO
 
 from simclr_jax.errors import RequestError, in_clone, install
 
@@ -36,8 +35,6 @@ _FUSIONS = {"0.10.2": ("DOT", "REDUCE", "ELTWISE"), "0.11.2": ("DOT",)}
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _HUGE_PAGES_SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
 _DETERMINISTIC_FLAG = "--xla_gpu_deterministic_ops=true"
-# XLA's autotuner prints this when it has timed a GPU operation less precisely.
-_NOISE = b"Delay kernel timed out"
 
 
 def program(argv: Sequence[str]) -> list[str]:
@@ -168,87 +165,6 @@ def _unwritable(folder: str) -> str:
     if not os.path.isdir(place):
         return f"{place} is not a folder"
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} is read-only"
-
-
-class _Unread(io.FileIO):
-    """A file whose write errors don't matter: nobody reads it, or its disk is full."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
-
-
-def _stderr(descriptor: int, encoding: str) -> TextIO:
-    buffer = io.BufferedWriter(_Unread(descriptor, "w"))
-    return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True)
-
-
-def keep_stderr() -> None:
-    """Lets a run go on, and save, after its stderr has closed.
-
-    `launch.py 2>&1 | tee log` is such a run once Ctrl-C has ended tee. Without this,
-    the next progress line would end the run before it saves. A run that is started
-    without stderr (`2>&-`) gets one that goes nowhere, not the next file it opens.
-    """
-    if sys.stderr is None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.set_inheritable(2, True)
-        if nowhere != 2:
-            os.close(nowhere)
-        sys.stderr = _stderr(2, "utf-8")
-        return
-    sys.stderr.flush()
-    sys.stderr = _stderr(os.dup(2), sys.stderr.encoding)
-
-
-def print_any_name() -> None:
-    """Lets stdout take names of files in any encoding: a byte E9 becomes \\udce9.
-
-    Otherwise a table that names such a file would end in a UnicodeEncodeError.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def filter_stderr() -> None:
-    """Keeps the autotuner's "Delay kernel timed out" lines off a GPU run's stderr.
-
-    XLA logs them as errors, so the log level that drops them drops real errors too. A
-    second process copies what native code writes to stderr, without these lines. A
-    process and not a thread: it copies the last words of a crash as well. Python's own
-    stderr does not pass through it. If TF_CPP_MIN_LOG_LEVEL is set, nothing is
-    filtered.
-    """
-    chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-    if chosen or sys.stderr is None or not has_cuda():
-        return
-    sys.stderr.flush()
-    source, sink = os.pipe()
-    stderr = os.dup(2)
-    if os.fork() == 0:
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # it ends when the run does
-            os.close(sink)
-            os.closerange(0, 2)  # whoever reads the run's stdout waits for its end
-            _copy_lines(source, stderr)
-        finally:
-            os._exit(0)
-    os.close(source)
-    os.dup2(sink, 2)
-    os.close(sink)
-    sys.stderr = _stderr(stderr, sys.stderr.encoding)
-
-
-def _copy_lines(source: int, sink: int) -> None:
-    """Copies lines until the source ends, without those of the autotuner."""
-    with open(source, "rb") as lines:
-        for line in lines:
-            if _NOISE not in line:
-                os.write(sink, line)
 
 
 def leave_speaking_to_first(process: int | None, distributed: bool) -> None:

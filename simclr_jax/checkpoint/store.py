@@ -20,17 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-import orbax.checkpoint as ocp
-
 from simclr_jax import processes
-from simclr_jax.checkpoint import quiet, sealed_folder, trees
+from simclr_jax.checkpoint import orbax_arrays, sealed_folder, trees
 from simclr_jax.errors import RequestError
 
 _ARRAYS = "arrays"
-
-quiet.hush()
 
 
 @processes.first_only
@@ -75,14 +69,14 @@ def save(
     sealed_folder.seal(content)  # fails here, before writing, if JSON can't hold meta
     try:
         folder = sealed_folder.begin(directory, step)
-        _write(folder, arrays)
+        orbax_arrays.write(folder / _ARRAYS, arrays)
         sealed_folder.publish(folder, content)
     except Exception as error:
         shutil.rmtree(directory / f"{step}.tmp", ignore_errors=True)
         size = sum(a.nbytes for named in arrays.values() for a in named.values())
         raise OSError(
             f"cannot save checkpoint step {step} ({size / 1e6:.1f} MB) in "
-            f"{directory}: {_cause(error)}"
+            f"{directory}: {orbax_arrays.cause(error)}"
         ) from error
     others = [other for other in steps(directory) if other != step]
     for old in others[: max(0, len(others) - (keep - 1))]:
@@ -279,12 +273,12 @@ def _load(
     except PermissionError as error:
         raise RequestError(f"cannot read checkpoint {folder}: {error}") from error
     try:
-        items = _read(folder, wanted)
+        items = orbax_arrays.read(folder / _ARRAYS, wanted)
     except Exception as error:
         # The files are as saved, so the cause is a version, not damage.
         raise RequestError(
             f"checkpoint {folder} is undamaged, but Orbax can't read it (written by "
-            f"Orbax {orbax}): {_cause(error)}"
+            f"Orbax {orbax}): {orbax_arrays.cause(error)}"
         ) from error
     for item, named in items.items():
         described = trees.describe(named)
@@ -292,65 +286,3 @@ def _load(
             if described[name] != expected:
                 raise sealed_folder.Damaged(f"{item}/{name} is not what was saved")
     return items, meta
-
-
-def _write(folder: Path, items: dict[str, dict[str, np.ndarray]]) -> None:
-    """Has Orbax write all items at once, each into a folder of its own."""
-    saves = {}
-    for item, named in items.items():
-        # Orbax rejects arrays without elements; the record describes them fully.
-        if full := {name: array for name, array in named.items() if array.size}:
-            saves[item] = ocp.args.PyTreeSave(trees.nest(full))
-    if saves:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(folder / _ARRAYS, args=ocp.args.Composite(**saves))
-
-
-def _read(folder: Path, items: dict[str, dict]) -> dict[str, dict[str, np.ndarray]]:
-    """The inverse of `_write`, for the given leaves; `items` is from the record."""
-    arrays, restores = {}, {}
-    for item, described in items.items():
-        shapes = {name: shape for name, (shape, _, _) in described.items()}
-        arrays[item] = {
-            name: np.zeros(shape, jnp.dtype(described[name][1]))
-            for name, shape in shapes.items()
-            if 0 in shape
-        }
-        kind = ocp.RestoreArgs(restore_type=np.ndarray)
-        if full := {name: kind for name, shape in shapes.items() if 0 not in shape}:
-            restores[item] = ocp.args.PyTreeRestore(
-                item=trees.nest(dict.fromkeys(full, 0)),
-                restore_args=trees.nest(full),
-                partial_restore=True,
-            )
-    if restores:
-        with _checkpointer() as checkpointer:
-            args = ocp.args.Composite(**restores)
-            stored = checkpointer.restore(folder / _ARRAYS, args=args)
-        for item in restores:
-            arrays[item] |= trees.named_leaves(stored[item])
-    return arrays
-
-
-def _checkpointer() -> ocp.Checkpointer:
-    """Orbax, which by default would wait for the other processes."""
-    if processes.count() == 1:
-        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=0, active_processes={0}, barrier_sync_key_prefix="process_0"
-    )
-    composite = ocp.CompositeOptions(multiprocessing_options=alone)
-    return ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler(composite_options=composite),
-        multiprocessing_options=alone,
-    )
-
-
-def _cause(error: BaseException) -> str:
-    """One line: the system's error text if there is one, also from within Orbax."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if code := re.search(r"os_error_code='(\d+)'", str(error)):
-        return os.strerror(int(code[1]))
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {line[:200]}"

@@ -16,7 +16,7 @@ from typing import Any
 
 import simclr_jax
 from simclr_jax import errors, startup
-from simclr_jax.launch import early
+from simclr_jax.launch import early, streams
 
 
 def start() -> int:
@@ -25,13 +25,13 @@ def start() -> int:
     First comes what must be set before jax is imported, in an order that matters.
     """
     early.stop_at_once()
-    startup.keep_stderr()
-    startup.print_any_name()
+    streams.keep_stderr()
+    streams.print_any_name()
     startup.require_packages()
     startup.use_huge_pages()
     startup.set_cpu_flags()
     startup.set_compilation_cache()
-    startup.filter_stderr()
+    streams.filter_stderr()
     from simclr_jax.signals import catch_signals
 
     catch_signals()

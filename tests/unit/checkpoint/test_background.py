@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from simclr_jax import checkpoint
-from simclr_jax.checkpoint import BackgroundSaver, background, store
+from simclr_jax.checkpoint import BackgroundSaver, background, orbax_arrays
 from simclr_jax.errors import DivergedError, StoppedError
 
 SECONDS = 60.0  # after which a wait counts as a deadlock
@@ -40,8 +40,8 @@ class Gate:
 
 @pytest.fixture
 def gate(monkeypatch):
-    gate = Gate(store._write)
-    monkeypatch.setattr(store, "_write", gate)
+    gate = Gate(orbax_arrays.write)
+    monkeypatch.setattr(orbax_arrays, "write", gate)
     yield gate
     gate.open.set()
 
@@ -133,7 +133,7 @@ def test_one_save_at_a_time_in_order(tmp_path, gate):
 def test_an_error_is_raised_once_by_whatever_comes_next(tmp_path, monkeypatch, ask):
     message = rf"cannot save checkpoint step 5 \(0.0 MB\) in {tmp_path}: No space left"
     with monkeypatch.context() as full:
-        full.setattr(store, "_write", fail)
+        full.setattr(orbax_arrays, "write", fail)
         saver = BackgroundSaver(tmp_path)
         saver.save(5, {"x": jnp.ones(2)}, {})
         while saver.busy():
@@ -182,7 +182,7 @@ def test_every_way_out_waits_for_the_save(tmp_path, gate, error):
 )
 def test_which_of_two_errors_comes_out(tmp_path, monkeypatch, error, raised):
     """StoppedError says that the state is saved: it must not hide that it is not."""
-    monkeypatch.setattr(store, "_write", fail)
+    monkeypatch.setattr(orbax_arrays, "write", fail)
 
     def leave():
         with BackgroundSaver(tmp_path) as saver:

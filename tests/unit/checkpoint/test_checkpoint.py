@@ -29,7 +29,7 @@ from jax.sharding import PartitionSpec as P
 from tiny import ROOT
 
 from simclr_jax import checkpoint
-from simclr_jax.checkpoint import sealed_folder, store, trees
+from simclr_jax.checkpoint import orbax_arrays, sealed_folder, store, trees
 from simclr_jax.errors import RequestError
 
 
@@ -451,7 +451,7 @@ READING = [
     (sealed_folder, "read"),
     (sealed_folder, "_check"),
     (sealed_folder, "verify"),
-    (store, "_read"),
+    (orbax_arrays, "read"),
 ]
 
 
@@ -497,9 +497,9 @@ def test_a_link_to_nowhere_is_damage(directory, tmp_path, capfd):
 
 def test_wrong_from_the_start(tmp_path, monkeypatch):
     """Bits that flipped between memory and disk: only the leaf's digest shows it."""
-    write = store._write
+    write = orbax_arrays.write
     wrong = {"x": {"w": np.array([1.0, 2.5])}}
-    monkeypatch.setattr(store, "_write", lambda folder, _: write(folder, wrong))
+    monkeypatch.setattr(orbax_arrays, "write", lambda folder, _: write(folder, wrong))
     checkpoint.save(tmp_path, 1, {"x": {"w": np.array([1.0, 2.0])}}, {})
     with pytest.raises(RequestError, match="damaged: x/w is not what was saved"):
         checkpoint.restore(tmp_path, {"x": None})
@@ -587,7 +587,7 @@ def test_orbax_that_cannot_read_it_is_not_damage(directory, monkeypatch):
     def fail(*args):
         raise KeyError("some internal name")
 
-    monkeypatch.setattr(store, "_read", fail)
+    monkeypatch.setattr(orbax_arrays, "read", fail)
     with pytest.raises(RequestError, match="undamaged, but Orbax can't read it"):
         checkpoint.restore(directory, LIKE)
     assert checkpoint.steps(directory) == [300, 400]
@@ -694,7 +694,6 @@ import itertools, sys
 from functools import partial
 import numpy as np
 from simclr_jax import checkpoint
-from simclr_jax.checkpoint import store
 print("ready", flush=True)
 for step in itertools.count(1):
     x = np.random.default_rng(step).normal(size=20_000)

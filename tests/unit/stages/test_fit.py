@@ -12,7 +12,7 @@ import tiny_recipe
 from quadratic import TARGET, endless, plan, quadratic
 
 from simclr_jax import checkpoint, signals
-from simclr_jax.checkpoint import store
+from simclr_jax.checkpoint import orbax_arrays
 from simclr_jax.errors import DivergedError, StoppedError
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import Workdir
@@ -170,13 +170,13 @@ HALVE = optax.sgd(0.5)  # from 0: w is TARGET (1 - 0.5^step), exactly
 @pytest.fixture
 def slow_disk(monkeypatch):
     """Every write takes as long as many steps."""
-    write = store._write
+    write = orbax_arrays.write
 
     def write_late(*args):
         time.sleep(0.1)
         write(*args)
 
-    monkeypatch.setattr(store, "_write", write_late)
+    monkeypatch.setattr(orbax_arrays, "write", write_late)
 
 
 def saved(folder):
@@ -227,7 +227,7 @@ def test_a_measurement_that_trains_waits_for_its_state_to_be_saved(
     train(plan(6, steps_per_epoch=3), HALVE, measurements=(wanted,))
     assert found == [(3, [3]), (6, [6])]
     # Nor does it begin if the save has failed.
-    monkeypatch.setattr(store, "_write", lambda *args: 1 / 0)
+    monkeypatch.setattr(orbax_arrays, "write", lambda *args: 1 / 0)
     late = plan(9, steps_per_epoch=3, save_every=100)
     with pytest.raises(OSError, match="cannot save checkpoint step 9"):
         train(late, HALVE, measurements=(wanted,))
@@ -253,7 +253,7 @@ def test_a_failed_save_ends_the_training(train, tmp_path, monkeypatch, last, rec
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "_write", fail)
+    monkeypatch.setattr(orbax_arrays, "write", fail)
     folder = tmp_path / "run/checkpoints"
     message = rf"^cannot save checkpoint step 5 .* in {folder}: No space left on dev"
     with pytest.raises(OSError, match=message):
