@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from as_cuda import run
 
 from simclr_jax import startup
 
@@ -27,25 +28,6 @@ def test_startup_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
     heavy = set(done.stdout.split()) - set(sys.stdlib_module_names)
     assert heavy == {"simclr_jax"}
-
-
-def run(script: str, **changes):
-    """A script that imports `startup` and takes this machine for one with CUDA."""
-    before = (
-        "import os, sys\n"
-        "from simclr_jax import startup\n"
-        "startup.has_cuda = lambda: True\n"
-    )
-    ours = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
-    plain = {name: value for name, value in os.environ.items() if name not in ours}
-    return subprocess.run(
-        [sys.executable, "-c", before + script],
-        cwd=ROOT,
-        env=plain | {"JAX_PLATFORMS": "cpu"} | changes,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
 
 
 # The compilation cache ------------------------------------------------------------

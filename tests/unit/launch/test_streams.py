@@ -5,32 +5,10 @@ import pty
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[3]
-
-
-def run(script: str, **changes):
-    """A script that imports `streams` and takes this machine for one with CUDA."""
-    before = (
-        "import os, sys\n"
-        "from simclr_jax import startup\n"
-        "from simclr_jax.launch import streams\n"
-        "startup.has_cuda = lambda: True\n"
-    )
-    ours = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
-    plain = {name: value for name, value in os.environ.items() if name not in ours}
-    return subprocess.run(
-        [sys.executable, "-c", before + script],
-        cwd=ROOT,
-        env=plain | {"JAX_PLATFORMS": "cpu"} | changes,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
-
+from as_cuda import run
+from tiny import ROOT
 
 # Native code's stderr -------------------------------------------------------------
 
