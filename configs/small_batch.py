@@ -21,8 +21,8 @@ then a cosine.
 `:beyond` and `:beyond_cpu` ask what the study did not: does another method reach the
 larger batch? Decoupled SimCLR, alone and with LARS and four head layers, MoCo v2, BYOL
 and Barlow Twins train as `:cifar10` and `:cpu` do. All but the row with LARS keep
-SimCLR's optimizer, whose rate was tuned for none of them. Of `:beyond_cpu` two of three
-seeds have run (`benchmarks/results`); `:beyond` has not.
+SimCLR's optimizer, whose rate was tuned for none of them. `:beyond_cpu` has run
+(`benchmarks/results`); `:beyond` has not.
 """
 
 from configs import cifar10_cpu, common, stl10
