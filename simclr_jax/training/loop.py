@@ -105,7 +105,7 @@ def run(
 
     start = saved = int(state.step)
     signal = StopVote()
-    queued: deque[dict[str, jax.Array]] = deque(maxlen=2)
+    queued: deque[tuple[int, dict[str, jax.Array]]] = deque(maxlen=2)
     try:
         _evaluate(hooks, _due(hooks, start), state, start)
         step = start
@@ -118,10 +118,10 @@ def run(
             # One call runs and one waits. The device is never idle, and no long queue
             # of batches fills its memory or delays a stop.
             if len(queued) == queued.maxlen:
-                jax.block_until_ready(queued[0])
+                _await(*queued[0], hooks.progress)
             state, metrics = step_fn(state, key, batch)
-            queued.append(metrics)
             step += count
+            queued.append((step, metrics))
             if step == start + count:
                 jax.block_until_ready(metrics)
                 hooks.progress.compiled(count)
@@ -138,6 +138,12 @@ def run(
             hooks.save(state)
         raise
     return state
+
+
+def _await(step: int, metrics: dict[str, jax.Array], progress: Progress) -> None:
+    """Waits for a call that ended with `step`, and shows it if that is due."""
+    jax.block_until_ready(metrics)
+    progress.passed(step, lambda: float(np.ravel(jax.device_get(metrics["loss"]))[-1]))
 
 
 def _next_call(plan: Plan, hooks: Hooks, step: int) -> int:

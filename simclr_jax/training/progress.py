@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from simclr_jax.training.terminal import CLEAR, about, draw, duration, is_terminal
@@ -10,7 +10,7 @@ from simclr_jax.training.terminal import CLEAR, about, draw, duration, is_termin
 __all__ = ["Progress", "duration"]
 
 # A terminal redraws its line; elsewhere (a file, CI) one is printed every 10 s.
-_PRINT_SECONDS = 10.0
+_PRINT_SECONDS, _DRAW_SECONDS = 10.0, 1.0
 # The whole time is foretold after so many seconds of steps, if as many are left.
 _TIMED_SECONDS, _LEFT_SECONDS = 5.0, 60.0
 
@@ -53,7 +53,10 @@ class Progress:
         self._mark_step, self._mark_busy = start, 0.0
         self._first_step, self._first_busy = start, 0.0
         self._printed = -_PRINT_SECONDS
+        self._told = now
         self._terminal = is_terminal()
+        # Between records a line comes when none has for so long.
+        self._patience = _DRAW_SECONDS if self._terminal else _PRINT_SECONDS
         if self._terminal and start and not silent:
             self._say(f"{name}: continuing from step {start}")
         self._show(f"{name}: compiling ...")
@@ -69,6 +72,7 @@ class Progress:
         """Marks the end of the first call, of `steps`: speed is measured from here."""
         self._first_step = self._mark_step = self._mark_step + steps
         self._first_busy = self._mark_busy = self._busy()
+        self._told = time.monotonic()
 
     @contextmanager
     def paused(self, doing: str, *, apart: bool = False) -> Iterator[None]:
@@ -91,15 +95,37 @@ class Progress:
     def advance(self, step: int, loss: float) -> dict[str, float]:
         """Call at each record; returns its `images_per_second` and `seconds`."""
         busy = self._busy()
-        speed = {}
+        speed, rate = {}, None
         if step > self._mark_step and busy > self._mark_busy:
-            rate = (step - self._mark_step) / (busy - self._mark_busy)
-            speed["images_per_second"] = round(rate * self._batch_size, 2)
+            per_second = (step - self._mark_step) / (busy - self._mark_busy)
+            rate = per_second * self._batch_size
+            speed["images_per_second"] = round(rate, 2)
         self._mark_step, self._mark_busy = step, busy
         if self._foretell is not None:
             self._say_whole_time(step, busy, self._foretell)
-        self._print(step, loss, busy, speed)
+        now = time.monotonic()
+        due = now - self._printed >= _PRINT_SECONDS
+        if self._terminal or due or step == self._end:
+            self._print(step, loss, busy, rate)
         return speed | {"seconds": round(self.seconds(), 3)}
+
+    def passed(self, step: int, loss: Callable[[], float]) -> None:
+        """Call when a step is done; shows it if nothing was shown for a while.
+
+        Records alone would leave a slow training silent for minutes.
+
+        Args:
+          loss: gives the step's loss; called only if it is shown.
+        """
+        busy = self._busy()
+        if self._silent or step <= self._mark_step or busy <= self._mark_busy:
+            return
+        if self._foretell is not None:
+            self._say_whole_time(step, busy, self._foretell)
+        if time.monotonic() - self._told < self._patience:
+            return
+        rate = (step - self._mark_step) / (busy - self._mark_busy)
+        self._print(step, loss(), busy, rate * self._batch_size)
 
     def warn(self, text: str) -> None:
         """Prints a warning on a line of its own, which stays."""
@@ -130,19 +156,16 @@ class Progress:
     def _busy(self) -> float:
         return time.monotonic() - self._began - self._idle
 
-    def _print(self, step: int, loss: float, busy: float, speed: dict) -> None:
-        now = time.monotonic()
-        due = now - self._printed >= _PRINT_SECONDS
-        if not (self._terminal or due or step == self._end):
-            return
-        self._printed = now
+    def _print(self, step: int, loss: float, busy: float, rate: float | None) -> None:
+        """The line of a step; `rate` is in images per second."""
+        self._printed = self._told = time.monotonic()
         epochs = f"{self._end / self._steps_per_epoch:.1f}".removesuffix(".0")
         line = (
             f"step {step}/{self._end}  epoch {step / self._steps_per_epoch:.1f}"
             f"/{epochs}  loss {loss:.4f}"
         )
-        if speed:
-            line += f"  {speed['images_per_second']:.0f} images/s"
+        if rate is not None:
+            line += f"  {rate:.0f} images/s"
         left = ""
         if step > self._first_step and step < self._end:
             rest = self._per_step(step, busy) * (self._end - step)

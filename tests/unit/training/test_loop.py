@@ -72,6 +72,36 @@ def test_the_learning_rate_on_record_is_the_one_applied(name):
     np.testing.assert_allclose(recorded, applied, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("per_call", [1, 3])
+def test_progress_hears_of_every_call_but_the_last_two(per_call):
+    """Two calls are under way: of those before them it is told, with their loss."""
+    heard, tx, state = [], optax.sgd(0.0), start(optax.sgd(0.0))
+
+    class Heard(Progress):
+        def passed(self, step, loss):
+            heard.append((step, loss()))
+
+    def loss(params, model_state, key, batch):
+        return jnp.mean(batch["x"]), (model_state, {})
+
+    step_fn = train.make_step(loss, tx)
+    train.run(
+        train.make_steps(step_fn) if per_call > 1 else step_fn,
+        state,
+        jax.random.key(0),
+        ({"x": jnp.full(2, float(number))} for number in range(1, 13)),
+        plan(12, log_every=12, save_every=12)._replace(steps_per_call=per_call),
+        train.Hooks(
+            record=lambda step, **values: None,
+            save=lambda state: None,
+            progress=Heard("t", 0, 12, 5, 2, 0, silent=True),
+            schedule=lambda step: 0.0,
+        ),
+    )
+    ends = range(per_call, 13, per_call)
+    assert heard == [(step, float(step)) for step in list(ends)[:-2]]
+
+
 def test_run_records_saves_and_evaluates_when_due():
     tx, recorder = optax.sgd(0.1), Recorder()
     state = recorder.run(

@@ -198,6 +198,50 @@ def test_the_whole_time_is_not_said(clock, monkeypatch, changes):
     assert "in all" not in screen.getvalue()
 
 
+@pytest.mark.parametrize("terminal, patience", [(False, 10), (True, 1)])
+def test_slow_steps_are_shown_between_records(clock, monkeypatch, terminal, patience):
+    # A record every 50 steps of 4 s, or of 0.4 s, would be silent for so long.
+    shown, screen = start(monkeypatch, terminal, foretell="", end=1000)
+    clock.now += 30  # compiling, step 1
+    shown.compiled()
+    fetched = []
+    for step in range(2, 8):
+        clock.now += 0.4 * patience
+        shown.passed(step, lambda step=step: fetched.append(step) or 2.5)
+    # 1.2 periods after compilation, then after the line at step 4.
+    assert fetched == [4, 7]
+    text = screen.getvalue()
+    if terminal:  # beside its bar
+        assert "step 4/1000  loss 2.5000  ETA 6:38" in text
+    else:
+        assert (
+            "step 4/1000  epoch 0.4/100  loss 2.5000  8 images/s  ETA 1:06:24" in text
+        )
+    # The estimate does not wait for a record either: 30 s, 999 steps of 4 or 0.4 s.
+    assert text.count("in all") == (patience == 10)
+    assert ("takes about 67 minutes in all" in text) == (patience == 10)
+    # A record counts from the record before, and a step that it showed is over.
+    clock.now += 1
+    shown.advance(8, 1.0)
+    clock.now += 60
+    shown.passed(8, lambda: fetched.append(8) or 0.0)
+    assert fetched == [4, 7]
+
+
+def test_fast_steps_add_no_lines(clock, monkeypatch):
+    shown, screen = start(monkeypatch, end=60)
+    shown.compiled()
+    for step in range(2, 61):
+        clock.now += 1
+        shown.passed(step - 1, lambda: 1.0)
+        if step % 5 == 0:
+            shown.advance(step, 1.0)
+    # 59 seconds of steps: the first record, one for every ten seconds, the end.
+    lines = screen.getvalue().splitlines()[1:]
+    assert len(lines) == 1 + 5 + 1
+    assert lines[-1].startswith("pretrain  step 60/60 ")
+
+
 @pytest.mark.parametrize("terminal, before", [(False, ""), (True, "\r\033[K")])
 def test_a_warning_has_a_line_of_its_own(clock, monkeypatch, terminal, before):
     shown, screen = start(monkeypatch, terminal=terminal)
