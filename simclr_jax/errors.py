@@ -101,7 +101,10 @@ def install(extra: str) -> str:
         return f"install simclr_jax with its extra: pip install 'WHEEL[{extra}]'"
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     pins = f"-c constraints/{python}.txt " if python in PINNED_PYTHONS else ""
-    return f"in the clone: pip install {pins}'.[{extra}]'"
+    clone = Path(__file__).parents[1]
+    own = Path(sys.prefix) == clone / ".venv"  # what make creates
+    program = f"{'.venv/bin/python' if own else sys.executable} -m pip"
+    return f"in the clone: {program} install {pins}-e '.[{extra}]'"
 
 
 def one_line(error: object) -> str:

@@ -73,6 +73,16 @@ class Encoder:
     variables: dict[str, Any]
     config: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """What it is in one line; flax's own shows every layer of the module."""
+        shape, config = self.config["encoder"], self.config
+        network = f"ResNet-{shape['depth']}"
+        network += f" x {shape['width']:g}" if shape["width"] != 1 else ""
+        network += " with selective kernels" if shape["sk"] else ""
+        origin = f"stage {config['stage']}, step {config['step']}"
+        size = f"{config['size']} px, {config['channels']} channels"
+        return f"Encoder({network}, {size}, levels {', '.join(self.levels)}; {origin})"
+
     @property
     def levels(self) -> tuple[str, ...]:
         """The levels that the network has, from the encoder upwards."""

@@ -226,7 +226,7 @@ def missing_package() -> str:
         return ""
     cure = install("train")
     if in_clone():
-        cure = f"use .venv/bin/python, which make test creates, or {cure}"
+        cure = f"use .venv/bin/python, which make demo creates, or {cure}"
     return f"{sys.executable} has no package {missing[0]}; {cure}"
 
 

@@ -68,7 +68,7 @@ def read(
     except RequestError as error:
         raise ValueError(str(error)) from error
     if found is None:
-        raise FileNotFoundError(f"no checkpoint of stage {stage} in {folder}")
+        raise FileNotFoundError(_without(workdir, stage))
     number, trees, meta = found
     if step not in (None, number):
         raise ValueError(f"checkpoint step {step} in {folder} is damaged")
@@ -93,6 +93,17 @@ def read(
     }
     origin = {"stage": stage, "variant": variant, "step": number}
     return Saved(about | origin, variables)
+
+
+def _without(workdir: Path, stage: str) -> str:
+    """That a run has no network of a stage, and of which it has one."""
+    present = [
+        name
+        for name, variant in TRAINED.items()
+        if checkpoint.steps(checkpoints(workdir, name, variant))
+    ]
+    found = f"; it has one of {', '.join(present)}" if present else ""
+    return f"{workdir} has no network of stage {stage}{found}"
 
 
 def _folder(workdir: Path, stage: str, variant: str, recipe: dict[str, Any]) -> Path:

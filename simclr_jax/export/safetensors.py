@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,10 @@ def write(
             save_file(named, file.name, metadata | {"format": form})
         except SafetensorError as error:
             raise OSError(" ".join(str(error).split())) from error
+        # The library has put a file of its own there, which its owner alone may read.
+        with open(file.name, "rb") as written:
+            os.fchmod(written.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+            os.fsync(written.fileno())
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

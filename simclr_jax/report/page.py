@@ -82,7 +82,7 @@ def _summary(experiment: Experiment, results: dict[str, Any]) -> str:
     return (
         f"{network}, pretrained by {config.method.name} without labels on "
         f"{experiment.images.unlabelled.num_examples:,} images of {config.data.name}: "
-        f"{results['pretrain']['epochs']:.4g} epochs, seed {config.seed}."
+        f"{table.in_epochs(results['pretrain']['epochs'])}, seed {config.seed}."
     )
 
 
@@ -115,7 +115,7 @@ def _encoder(experiment: Experiment, results: dict[str, Any]) -> str:
     if tuned := next((x for x in ("finetune", "probe") if x in results), None):
         code += (
             f"\nclassifier = simclr_jax.load({path}, stage={tuned!r})\n"
-            'names, shares = classifier.predict(["photo.jpg"])'
+            'names, probabilities = classifier.predict(["photo.jpg"])'
         )
     text = "In Python, where simclr_jax is installed. The path is that of the run."
     return html.section(

@@ -204,9 +204,14 @@ def seen_in_training(config: Config) -> str:
     )
 
 
+def in_epochs(number: float) -> str:
+    """ "1 epoch", "2.5 epochs"."""
+    return f"{number:.4g} {'epoch' if number == 1 else 'epochs'}"
+
+
 def pretraining(result: dict[str, Any]) -> str:
     """One line on results.json's `pretrain`: epochs, seconds, rate and last loss."""
-    line = f"pretraining: {result['epochs']:.4g} epochs in {result['seconds']:.0f} s"
+    line = f"pretraining: {in_epochs(result['epochs'])} in {result['seconds']:.0f} s"
     if result["images_per_second"]:
         line += f", {result['images_per_second']:.0f} images/s"
     if result["loss"] is not None:

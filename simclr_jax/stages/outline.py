@@ -9,6 +9,7 @@ from simclr_jax import devices
 from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES
 from simclr_jax.experiment.experiment import Experiment
+from simclr_jax.report import table
 from simclr_jax.stages.measurement import Measurement
 from simclr_jax.training import terminal
 
@@ -52,7 +53,7 @@ def plan(
         epochs = to_do.last_step / to_do.steps_per_epoch
         yield (
             "pretrain",
-            f"{images:,} images, {epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}, "
+            f"{images:,} images, {table.in_epochs(epochs)}, "
             f"{to_do.last_step:,} steps of {to_do.batch_size:,} images",
         )
     kind = jax.devices()[0].device_kind

@@ -131,7 +131,12 @@ def test_what_the_requirements_need_is_pinned_too():
 )
 def test_a_missing_package_is_advised_for_this_python(monkeypatch, version, pinned):
     monkeypatch.setattr(sys, "version_info", version)
-    assert errors.install("demo") == f"in the clone: pip install {pinned}'.[demo]'"
+    own = ROOT / ".venv"
+    for prefix, python in ((own, ".venv/bin/python"), ("/a", sys.executable)):
+        monkeypatch.setattr(sys, "prefix", str(prefix))
+        # Editable, as make installs: else later changes of the clone change nothing.
+        command = f"{python} -m pip install {pinned}-e '.[demo]'"
+        assert errors.install("demo") == f"in the clone: {command}"
 
 
 def test_a_test_fails_on_what_the_libraries_call_deprecated():

@@ -115,6 +115,13 @@ def test_apply_is_pure_and_module_is_flax(encoder):
     assert not np.allclose(*means)
 
 
+def test_its_text_is_one_line(encoder):
+    assert str(encoder) == (
+        "Encoder(ResNet-10 x 0.0625, 16 px, 3 channels, levels h, head_1, head_2, z; "
+        "stage pretrain, step 20)"
+    )
+
+
 def test_the_config_says_what_the_encoder_takes(run, encoder):
     about = encoder.config
     assert about["encoder"] == dict(run.config.encoder)
@@ -283,11 +290,14 @@ def test_what_is_not_there_is_said_in_one_line(run, options, words):
 def test_missing_runs_and_checkpoints(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run or file"):
         simclr_jax.load(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match="no checkpoint of stage pretrain"):
+    with pytest.raises(FileNotFoundError, match=r"has no network of stage pretrain$"):
         simclr_jax.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="stage 'probe' has not run"):
         simclr_jax.load(run.workdir.path, stage="probe")
-    with pytest.raises(FileNotFoundError, match="no checkpoint of stage supervised"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="no network of stage supervised; it has one of pretrain",
+    ):
         simclr_jax.load(run.workdir.path, stage="supervised")
 
 

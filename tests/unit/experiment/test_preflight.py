@@ -295,7 +295,7 @@ def test_a_missing_safetensors_is_said_before_anything_runs(tmp_path, monkeypatc
     preflight.check(config, tmp_path / "run")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert said(config, tmp_path).startswith(
-        "config.stages: export needs the package safetensors; in the clone: pip install"
+        "config.stages: export needs the package safetensors; in the clone: "
     )
     config.stages = ("pretrain",)
     preflight.check(config, tmp_path / "run")

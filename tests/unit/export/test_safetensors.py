@@ -97,6 +97,12 @@ def test_a_file_of_others_is_refused(tmp_path):
         safetensors.read(path)
 
 
+def test_others_may_read_it_as_they_may_any_new_file(tmp_path):
+    (plain := tmp_path / "plain").touch()
+    safetensors.save(tmp_path / "encoder", ABOUT, VARIABLES)
+    assert (tmp_path / "encoder").stat().st_mode == plain.stat().st_mode
+
+
 def test_a_write_that_fails_keeps_the_old_file(path, monkeypatch):
     import safetensors.numpy as library
     from safetensors import SafetensorError
