@@ -25,6 +25,7 @@ def get_config():
     config.log_every = 62  # an epoch
     config.method.temperature = 0.5
     # Digits have no mirror images and no colour. Views differ in window, slant, light.
+    config.augment.size = 28
     config.augment.crop_scale = (0.3, 1.0)
     config.augment.rotation = 20.0
     config.augment.shear = 10.0
@@ -35,7 +36,6 @@ def get_config():
     for stage in (config.finetune, config.supervised, config.distill):
         stage.augment.crop_scale = (0.6, 1.0)
     for stage in (config, config.finetune, config.supervised, config.distill):
-        stage.augment.size = 28
         stage.augment.flip = 0.0
     config.probe.every_epochs = 5
     config.probe.label_fraction = 0.0125  # five per class

@@ -20,8 +20,8 @@ Where there is none, train[90%:] is cut off as the test split; both parts may be
 
 Trains a ResNet-18 with the ImageNet stem on views of 128 pixels, and needs a GPU.
 Images are stored at 160 pixels (77 kB each; more than 52,000 images are streamed). To
-change the size of the views, set `config.augment.size` and each labelled stage's
-`augment.size`. The settings are not tuned. Digits, text and organs must not be
+change the size of the views in all stages, set `config.augment.size`; on two CPU cores,
+see docs/photos.md. The settings are not tuned. Digits, text and organs must not be
 mirrored: add `--config.augment.flip=0.0`.
 """
 
@@ -54,8 +54,7 @@ def get_config(variant: str = "unlabelled"):
     config.augment.saturation = 0.8
     config.augment.hue = 0.2
     config.augment.blur = 0.5
-    for stage in (config, config.finetune, config.supervised, config.distill):
-        stage.augment.size = 128
+    config.augment.size = 128
     if variant == "unlabelled":
         config.data.test_split = "train"  # the images that the report shows
         config.probe.online = False

@@ -49,8 +49,7 @@ def get_config(variant: str = "simclr"):
     config.data.name = "imagenet2012"
     config.data.test_split = "validation"
     config.data.stored_size = 256
-    for stage in (config, config.finetune, config.supervised, config.distill):
-        stage.augment.size = 224
+    config.augment.size = 224
     # SimCLR, appendix B.5: Nesterov 0.05 x B / 256, no decay, no warm-up, 30 epochs for
     # 10 % of the labels, 60 for 1 %. Its batch is 4096; 256 is ours.
     config.finetune.label_fraction = 0.1

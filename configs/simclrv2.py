@@ -110,8 +110,6 @@ def _imagenet(config):
     config.distill.batch_size = 1024
     config.distill.optimizer = _lars(0.1, weight_decay=1e-4, warmup_epochs=20.0)
     config.distill.label_batch_size = 256
-    for stage in ("finetune", "supervised", "distill"):
-        config[stage].augment.size = 224
     config.augment.size = 224
     config.log_every = 100
     config.checkpoint.every_steps = 1000

@@ -48,14 +48,12 @@ def get_config(variant: str = "batch256"):
     config.augment.saturation = 0.8
     config.augment.hue = 0.2
     config.augment.blur = 0.5
-    size = 96
+    config.augment.size = 96
     if variant == "published":
-        size = 224
+        config.augment.size = 224
         config.augment.blur = 0.0
         config.projector.norm = False
         config.projector.dim = 64
-    for stage in (config, config.finetune, config.supervised, config.distill):
-        stage.augment.size = size
     config.data.name = "stl10"
     config.data.pretrain_split = "unlabelled"  # TFDS's spelling
     config.probe.online = False  # there are no labels while pretraining

@@ -67,6 +67,14 @@ def crop_and_flip() -> Any:
     return fields
 
 
+def _labelled_views() -> Any:
+    """The augmentation of a stage that trains on labels."""
+    fields = crop_and_flip()
+    # Side of a view, in pixels; unset: as augment.size, pretraining's.
+    fields.size = placeholder(int)
+    return fields
+
+
 def second_view() -> Any:
     """The second view's own augmentation; an unset field is as in the first view."""
     fields: Any = ConfigDict()
@@ -319,7 +327,7 @@ def _finetune() -> Any:
     # Learning rate of the baseline, which is trained from scratch and often needs
     # another one; unset: optimizer.lr.
     fields.scratch_lr = placeholder(float)
-    fields.augment = crop_and_flip()  # of fine-tuning and its baseline
+    fields.augment = _labelled_views()  # of fine-tuning and its baseline
     return fields
 
 
@@ -329,7 +337,7 @@ def _supervised() -> Any:
     fields.epochs = 100  # passes over the labelled images
     fields.batch_size = 256  # images per step
     fields.optimizer = optimizer(schedule="cosine")  # of supervised training
-    fields.augment = crop_and_flip()  # of supervised training
+    fields.augment = _labelled_views()  # of supervised training
     return fields
 
 
@@ -354,7 +362,7 @@ def _distill() -> Any:
     fields.epochs = 100  # passes over the unlabelled images
     fields.batch_size = 256  # unlabelled images per step
     fields.optimizer = optimizer(schedule="cosine")  # of distillation
-    fields.augment = crop_and_flip()  # of distillation
+    fields.augment = _labelled_views()  # of distillation
     return fields
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from simclr_jax import heads, methods
-from simclr_jax.config import defaults
+from simclr_jax.config import defaults, sizes
 from simclr_jax.config.fields import (
     Config,
     check_paths,
@@ -209,7 +209,8 @@ def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
     """Raises RequestError if a workdir made by `old` can't be continued by `config`.
 
     A field that is newer than the workdir must have its default, because a new field's
-    default does what the code did before. (CONTRIBUTING.md, "A new field")
+    default does what the code did before. (CONTRIBUTING.md, "A new field") Unset sizes
+    of views are to be settled before (`sizes.settle`).
 
     Args:
       old: the workdir's config.json.
@@ -226,6 +227,8 @@ def same_recipe(old: dict[str, Any], config: Config, where: str) -> None:
         if path.startswith(_FREE):
             continue
         before, now = made.get(path), asked.get(path)
+        if before is None and path in sizes.FIELDS:
+            continue  # the workdir is older than the stage: any size will do
         if before != now:
             raise RequestError(
                 f"config.{path}: {where} was made with {before!r}, not {now!r}; "

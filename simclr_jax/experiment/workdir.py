@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from simclr_jax import processes
+from simclr_jax.config import sizes
 from simclr_jax.config.fields import Config, flatten, to_json
 from simclr_jax.config.stages import STAGES
 from simclr_jax.config.validate import same_recipe
@@ -41,6 +42,24 @@ def check(path: str | os.PathLike, config: Config) -> None:
     if _begun(path):
         same_recipe(_recipe(path), config, str(path))
     results(path)
+
+
+def settle(path: str | os.PathLike, config: Config) -> list[str]:
+    """Sets the sizes that `config` leaves unset, and returns lines to show.
+
+    It comes before `check`. See `sizes.settle`.
+    """
+    return sizes.settle(config, _made(path))
+
+
+@processes.agreed
+def _made(path: str | os.PathLike) -> dict[str, Any]:
+    """config.json of the run in `path`; {} if there is none, or `check` refuses it."""
+    try:
+        path = Path(path).expanduser()
+        return _recipe(path) if _begun(path) else {}
+    except (OSError, ValueError, RuntimeError, RequestError):
+        return {}
 
 
 def _recipe(path: Path) -> dict[str, Any]:

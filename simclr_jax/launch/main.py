@@ -112,6 +112,7 @@ def train(
     It imports late, so that a wrong request is rejected before Orbax is loaded.
 
     Args:
+      config: what it leaves unset is set, see `config.sizes`.
       processes: the arguments of `processes.start`; None: one process.
       given: see `stages.run`.
     """
@@ -120,6 +121,8 @@ def train(
 
     validate(config)
     _join(processes)
+    for note in workdir_lib.settle(workdir, config):
+        print(note, file=sys.stderr)
     workdir_lib.check(workdir, config)
 
     from simclr_jax.stages import run as stages

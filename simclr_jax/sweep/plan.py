@@ -64,8 +64,9 @@ def points(
         for row, row_config in changed.items():
             config = copy.deepcopy(row_config)
             config.seed = seed
-            config.pretrained = _of_point(config.pretrained, row, config)
             path = folder / row / f"seed_{seed}"
+            workdir_lib.settle(path, config)
+            config.pretrained = _of_point(config.pretrained, row, config)
             all_points.append(Point(row, seed, config, path))
     return all_points
 

@@ -24,7 +24,6 @@ SMALL = [
     "--config.max_steps=1",
     "--config.devices=1",
     "--config.augment.size=16",
-    "--config.finetune.augment.size=16",
     "--config.augment.blur=0.0",
 ]
 
@@ -80,6 +79,7 @@ SAID = {
     "photos": "photos: 60 images, no classes, 20 x 24 to 24 x 20 pixels\n"
     "  left out: 1 .txt\n",
     "animals": "no split 'test': training on train[:90%], testing on train[90%:]",
+    "animals_cpu": "no split 'test': training on train[:90%], testing on train[90%:]",
     "table": "  labels.csv: labels of 50 of the 60 images\n",
     "first_day": "photos/first_day.txt: 20 images, no classes",
     "phone": "  skipped as damaged: 7.jpg (",
@@ -109,6 +109,7 @@ def test_a_command_runs(place, monkeypatch, capsys, number, name):
     assert found["pretrain"]["step"] == 1
     labelled = "folder.py:labelled" in TRAINED[number]
     assert ("probe" in found) == ("finetune" in found) == labelled
+    assert found["config"]["finetune"]["augment"]["size"] == 16
     assert (place / "runs" / name / "report.html").exists()
 
 

@@ -14,6 +14,7 @@ from tiny_tfds import write_tfds
 from configs import common
 from simclr_jax import augment, data
 from simclr_jax import training as train
+from simclr_jax.config import sizes
 from simclr_jax.config.command_line import parse
 from simclr_jax.config.fields import flatten, method_options
 from simclr_jax.config.rules import RULES
@@ -53,7 +54,9 @@ RECIPES = [
 def load(name):
     file, _, variant = name.partition(":")
     module = importlib.import_module(f"configs.{file}")
-    return module, module.get_config(*filter(None, [variant]))
+    config = module.get_config(*filter(None, [variant]))
+    sizes.settle(config, {})  # as in a new workdir
+    return module, config
 
 
 @pytest.mark.parametrize("name", sorted({*RECIPES} - {*SWEEPS, *RANDOM_TARGET}))

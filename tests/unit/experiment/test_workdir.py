@@ -18,7 +18,7 @@ from simclr_jax.config.validate import validate
 from simclr_jax.encoders import ResNet
 from simclr_jax.errors import RequestError
 from simclr_jax.experiment import restore
-from simclr_jax.experiment.workdir import Workdir, check
+from simclr_jax.experiment.workdir import Workdir, check, settle
 from simclr_jax.files import replace
 from simclr_jax.heads import Projector
 from simclr_jax.stages import run as stages
@@ -159,6 +159,38 @@ def test_a_workdir_without_a_checkpoint_takes_another_recipe(workdir, config):
     assert made["optimizer"]["lr"] == 0.5
     assert again.metrics() == []  # else they would stay beside the new run's
     again.close()
+
+
+@pytest.mark.parametrize("kept, size", [("checkpoints", 24), ("", 16)])
+def test_unset_sizes_are_those_of_the_run_that_goes_on(workdir, config, kept, size):
+    """If it has saved nothing, another recipe may take its workdir."""
+    if kept:
+        begin(workdir, kept)
+    made = changed(tiny_recipe.get_config(), "supervised.augment.size", 24)
+    (workdir.path / "config.json").write_text(to_json(made))
+    config.stages = ("supervised",)
+    lines = settle(workdir.path, changed(config, "supervised.augment.size", None))
+    assert config.supervised.augment.size == size
+    assert len(lines) == (size == 24)
+    check(workdir.path, config)
+
+
+@pytest.mark.parametrize("path", ["n" * 300, "~nobody-9/run", "a\0b"])
+def test_a_path_that_check_refuses_has_no_sizes(config, path):
+    """So that its message comes, and no traceback."""
+    config = changed(config, "supervised.augment.size", None)
+    assert settle(path, config) == []
+    assert config.supervised.augment.size == 16
+
+
+def test_a_damaged_recipe_has_no_sizes(workdir, config):
+    begin(workdir)
+    (workdir.path / "config.json").write_text("{")
+    config = changed(config, "supervised.augment.size", None)
+    assert settle(workdir.path, config) == []
+    assert config.supervised.augment.size == 16
+    with pytest.raises(RequestError, match=r"config\.json"):
+        check(workdir.path, config)
 
 
 def test_a_lost_recipe_does_not_let_another_one_in(workdir, config):

@@ -24,6 +24,20 @@ def test_points_are_all_rows_with_the_first_seed_then_with_the_next(tmp_path):
     assert config.optimizer.lr == 1e-3  # the recipe's own is left alone
 
 
+def test_a_points_stages_see_its_rows_size_or_that_of_its_older_run(tmp_path):
+    config = common.get_config()
+    config.pretrained = "old/{distill.augment.size}"
+    older = tmp_path / "large/seed_0"
+    (older / "checkpoints").mkdir(parents=True)
+    (older / "config.json").write_text('{"finetune": {"augment": {"size": 96}}}')
+    rows = {"one": {}, "large": {"augment.size": 64}}
+    points = sweep_plan.points(toy(rows=rows), config, [0, 7], tmp_path)
+    assert [p.config.finetune.augment.size for p in points] == [32, 96, 32, 64]
+    assert [p.config.distill.augment.size for p in points] == [32, 64, 32, 64]
+    assert points[1].config.pretrained == "old/64"
+    assert config.finetune.augment.size is None  # the recipe's own is left alone
+
+
 def test_every_seed_is_one_that_a_run_takes():
     """2**32 would draw what 0 does: two runs that are one."""
     assert sweep_plan.seeds_of("0,4294967295") == [0, 2**32 - 1]
