@@ -102,9 +102,12 @@ def check(config: Config, workdir, given: Collection[str] | None = None) -> data
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
-    _check_outputs(config)
+    others = _check_outputs(config)
     _check_devices(config)
-    return info._replace(found=(*info.found, *changed))
+    return info._replace(
+        found=(*info.found, *changed, *(others.found if others else ())),
+        damaged={**info.damaged, **(others.damaged if others else {})},
+    )
 
 
 def _check_start(config: Config, info: data.Info) -> None:
@@ -116,8 +119,13 @@ def _check_start(config: Config, info: data.Info) -> None:
         )
 
 
-def _check_outputs(config: Config) -> None:
-    """Raises RequestError unless stages `embed` and `export` can do what is asked."""
+def _check_outputs(config: Config) -> given.Given | None:
+    """Raises RequestError unless stages `embed` and `export` can do what is asked.
+
+    Returns:
+      The images of `config.embed.images`; None: there are none to embed.
+    """
+    others = None
     if "embed" in config.stages:
         if package := embeddings.missing(config.embed.format):
             raise RequestError(
@@ -126,7 +134,7 @@ def _check_outputs(config: Config) -> None:
             )
         if config.embed.images:
             with naming_fields(path="embed.images"):
-                given.read(config.embed.images, config.data.skip_damaged)
+                others = given.read(config.embed.images, config.data.skip_damaged)
     for form in config.export.formats if "export" in config.stages else ():
         package = formats.missing(form)
         if package == "safetensors":
@@ -146,6 +154,7 @@ def _check_outputs(config: Config) -> None:
                 f"config.export.formats: {form} can't hold a network with selective "
                 "kernels (config.encoder.sk)"
             )
+    return others
 
 
 def _check_devices(config: Config) -> None:

@@ -11,7 +11,7 @@ from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.data.fingerprint import changed
 from simclr_jax.errors import StoppedError
-from simclr_jax.experiment import fitting, initial, preflight, restore
+from simclr_jax.experiment import damaged, fitting, initial, preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir, pretraining_folder
@@ -58,6 +58,7 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
     workdir.open()
     ended = "failed"
     try:
+        damaged.write(workdir.path, info.damaged)
         if start is not None:
             _begin(experiment, start)
         _say_what_changed(experiment)

@@ -180,6 +180,14 @@ def test_fine_tuning_over_the_epochs_has_a_figure_with_its_baselines(
     assert "fine-tuned: " not in written(tmp_path, results, lines[1:2])
 
 
+def test_how_many_files_were_left_out_as_damaged(tmp_path):
+    results = {"knn": {"top1": 0.625, "step": 7}}
+    assert "as damaged" not in written(tmp_path, results)
+    (tmp_path / "damaged.txt").write_text("/photos/1.jpg\tcut\n/photos/2.jpg\tcut\n")
+    text = written(tmp_path, results).partition("What was run")[2]
+    assert "<p>2 files were left out as damaged; see damaged.txt" in text
+
+
 def test_a_run_with_an_encoder_shows_its_images(run):
     text = Path(page.write(run)).read_text()
     assert headings(text) == [

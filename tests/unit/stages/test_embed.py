@@ -1,6 +1,7 @@
 """Stage `embed`: the features of a data set, whatever network the recipe has."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from tiny import ROOT, squares, write_npz
 
 import launch
 import simclr_jax
+from simclr_jax.data import damage
+from simclr_jax.data.scan import scan
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 
@@ -80,6 +83,37 @@ def test_it_writes_again_only_what_has_changed(photos, embed, tmp_path):
     path.write_bytes(path.read_bytes()[:100])  # as a crash may leave it
     embed(*flags)
     np.testing.assert_array_equal(content(path)["h"], first["h"])
+
+
+def test_all_damaged_files_are_named_in_the_workdir(photos, embed, tmp_path):
+    """Those of the data set and those of `config.embed.images`, until they are gone."""
+    mine, others = tmp_path / "mine", tmp_path / "others"
+    for k in range(7):
+        for folder in (mine, others):
+            shutil.copytree(photos, folder, dirs_exist_ok=True)
+            (folder / f"{k}.png").write_bytes(b"")
+    flags = [f"--config.data.path={mine}", f"--config.embed.images={others}"]
+    flags += ["--config.data.test_split=train"]
+    said = embed(*flags, code=2).err.splitlines()
+    assert [x for x in said if x.startswith("  damaged: 6.png (not an image")]
+    assert not (tmp_path / "run").exists()
+    flags.append("--config.data.skip_damaged=7")
+    file = tmp_path / "run" / "damaged.txt"
+    said = embed(*flags).err
+    assert f"  all 14 damaged files are named in {file}\n" in said
+    assert said.count("skipped as damaged: ") == 2
+    assert sorted(file.read_text().splitlines()) == [
+        f"{folder}/{k}.png\tnot an image that Pillow knows"
+        for folder in (mine, others)
+        for k in range(7)
+    ]
+    for folder in (mine, others):
+        for k in range(7):
+            (folder / f"{k}.png").unlink()
+    scan.cache_clear()
+    damage.check.cache_clear()
+    assert "damaged files" not in embed(*flags).err
+    assert not file.exists()
 
 
 def test_arrays_of_another_size_are_made_the_runs(run, embed, tmp_path):
