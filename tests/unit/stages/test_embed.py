@@ -70,12 +70,14 @@ def test_it_writes_again_only_what_has_changed(photos, embed, tmp_path):
         Image.fromarray(pixels).save(mine / f"{k}.png")
     flags = [f"--config.data.path={photos}", f"--config.embed.images={mine}"]
     flags.append("--config.data.test_split=train")
-    embed(*flags)
+    said = embed(*flags).out
     path = tmp_path / "run" / "embeddings.npz"
+    assert said == f"embeddings: {path}\n"  # nothing of what was done before
     first, before = content(path), path.stat().st_mtime_ns
     assert sorted(first["file"]) == ["0.png", "1.png"]
     assert first["split"].tolist() == ["", ""]
-    embed(*flags)
+    done = f"{tmp_path / 'run'}: everything is done already"
+    assert embed(*flags).out.splitlines()[0] == done
     assert path.stat().st_mtime_ns == before
     embed(*flags, "--config.embed.level=z")
     second = content(path)
@@ -158,6 +160,21 @@ def test_wrong_requests_are_one_line(photos, embed, tmp_path, flag, words):
     error = embed(*flags, f"--config.{flag}", code=2).err.splitlines()[-1]
     assert error.startswith(f"error: {words}")
     assert not (tmp_path / "run" / "embeddings.npz").exists()
+
+
+def test_a_run_that_only_writes_says_what_was_done_before(photos, embed, tmp_path):
+    """A second page is the same, byte for byte."""
+    flags = [f"--config.data.path={photos}", "--config.data.test_split=train"]
+    flags += ["--config.encoder.depth=10", "--config.encoder.width=0.0625"]
+    flags += ["--config.encoder.stem=cifar", "--config.projector.dim=16"]
+    flags += ["--config.augment.size=16", "--config.data.stored_size=16"]
+    report, both = "--config.stages=report", "--config.stages=report,export"
+    assert "done already" not in embed(*flags, report).out
+    assert "everything is done already" in embed(*flags, report).out
+    assert "done already" not in embed(*flags, both).out
+    assert "everything is done already" in embed(*flags, both).out
+    (tmp_path / "run" / "report.html").write_text("of an older version")
+    assert "everything but the report is done already" in embed(*flags, both).out
 
 
 def test_a_stage_that_trains_still_wants_the_recipes_network(embed, tmp_path):
