@@ -13,7 +13,7 @@ import numpy as np
 
 from simclr_jax import checkpoint, data, devices, processes
 from simclr_jax.config.fields import Config, flatten
-from simclr_jax.config.stages import STAGES, having, trained
+from simclr_jax.config.stages import STAGES, having, trained, without_labels
 from simclr_jax.data import given, label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import limited, stored_shape
@@ -222,17 +222,21 @@ def _check_teacher(config: Config, workdir, info: data.Info, stage: str) -> None
 
 def _reject_labelled_stages(config: Config) -> None:
     name = config.data.name
+    none, cure = f"labels, and {name} has none", ""
+    if name == "folder":
+        none = f"labels, and the images in {config.data.path} have none"
+        cure = "put them into folders CLASS/ or name a table in --config.data.labels; "
+        cure += "without labels "
     labelled = [stage for stage in config.stages if STAGES[stage].labels]
     if labelled:
         raise RequestError(
-            f"config.stages: {labelled[0]} needs labels, and {name} has none; use "
-            "--config.stages=pretrain,report"
+            f"config.stages: {labelled[0]} needs {none}; {cure}use "
+            f"{without_labels(config)}"
         )
     for section, who in (("probe", "kNN and probe need"), ("finetune", "it needs")):
         if config[section].every_epochs:
             raise RequestError(
-                f"config.{section}.every_epochs: {who} labels, and {name} has none; "
-                "set it to 0"
+                f"config.{section}.every_epochs: {who} {none}; {cure}set it to 0"
             )
 
 
