@@ -1,6 +1,7 @@
 """Stage `export`: writes the pretrained encoder into files. It adds no result."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import saved
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
-from simclr_jax.export import formats, safetensors
+from simclr_jax.export import formats, safetensors, torch
 from simclr_jax.files import replace
 
 FILE = formats.FORMATS["safetensors"].file
@@ -56,6 +57,8 @@ def _write(experiment: Experiment) -> bool:
             formats.save(path, encoder, form, preprocessing=fields.preprocessing)
         except ValueError as error:
             raise RequestError(f"config.export.formats: {form}: {error}") from error
+        if form == "torch" and (what := torch.differs(encoder)):
+            print(what, file=sys.stderr, flush=True)
         wrote, written[form] = True, made
         (workdir / _WRITTEN).parent.mkdir(parents=True, exist_ok=True)
         replace(workdir / _WRITTEN, json.dumps(written))
