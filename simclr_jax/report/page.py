@@ -162,9 +162,12 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
     lines = [line for line in metrics if line["stage"] == "pretrain"]
 
     def points(name: str) -> list[tuple[float, float]]:
-        """The recorded values; one that was not finite is recorded as null."""
+        """The recorded values; one that was not finite is recorded as null.
+
+        There are none of a short run's single value: a point is no curve.
+        """
         kept = [x for x in lines if "epoch" in x and x.get(name) is not None]
-        return [(x["epoch"], x[name]) for x in kept]
+        return [(x["epoch"], x[name]) for x in kept] if len(kept) > 1 else []
 
     supervised = results.get("supervised")
     frozen = _over_epochs(
