@@ -119,10 +119,11 @@ def with_bits(encoder: "Encoder", bits: int) -> "Encoder":
 def read_images(flags: argparse.Namespace) -> "Given":
     """The images that the flags name; says on stderr what a folder holds."""
     from simclr_jax.data import given
+    from simclr_jax.data.damage import listed
 
     with one_line_errors("IMAGES"):
         found = given.read(flags.images, flags.skip_damaged)
-    for line in found.found:
+    for line in (*found.found, *listed(found.damaged)):
         print(line, file=sys.stderr, flush=True)
     return found
 

@@ -1,6 +1,7 @@
 """Command `export`: the encoder in another format."""
 
 import argparse
+import sys
 
 from simclr_jax.commands import arguments
 from simclr_jax.errors import RequestError, install
@@ -37,7 +38,7 @@ def parser() -> arguments.Parser:
 
 def run(flags: argparse.Namespace) -> None:
     """Writes the file and says where it is."""
-    from simclr_jax.export import formats
+    from simclr_jax.export import formats, torch
 
     form = flags.format
     arguments.check_out(flags.file)
@@ -64,3 +65,5 @@ def run(flags: argparse.Namespace) -> None:
             preprocessing=not flags.no_preprocessing,
         )
     print(f"encoder: {flags.file}")
+    if form == "torch" and (what := torch.differs(encoder)):
+        print(what, file=sys.stderr)

@@ -265,7 +265,8 @@ def _data() -> Any:
     fields.streaming = False  # decode each batch anew; keep no images on the device
     fields.device_limit_gb = 4.0  # larger data sets are streamed
     # Leave out up to so many damaged files of a folder; 0: a damaged file ends the run.
-    # If it is not 0, the run begins by decoding all files once to find them.
+    # If it is not 0, the run begins by decoding all files once to find them, and names
+    # them in damaged.txt in the workdir.
     fields.skip_damaged = 0
     return fields
 

@@ -136,6 +136,16 @@ def trained(config: Any) -> set[str]:
     return set(config.stages) | (within if "pretrain" in config.stages else set())
 
 
+def without_labels(config: Any) -> str:
+    """The flags by which a recipe does all that needs no labels."""
+    stages = [name for name in config.stages if not STAGES[name].labels]
+    flags = [f"--config.stages={','.join(stages or ('pretrain', 'report'))}"]
+    for section in ("probe", "finetune"):
+        if config[section].every_epochs:
+            flags.append(f"--config.{section}.every_epochs=0")
+    return " ".join(flags)
+
+
 def teachers() -> tuple[str, ...]:
     """The stages whose network can teach a student."""
     return tuple(name for name, stage in STAGES.items() if stage.teaches)

@@ -14,8 +14,20 @@ MOST_HEADERS = 100_000  # files whose headers are read: 10 s or so on one core
 MOST_DOUBTFUL = 1000  # files that look cut and are decoded to know
 MOST_DEEP = 256  # greyscale files of more than 8 bits whose values are looked at
 _MOST_NAMED = 5
+_MOST_LISTED = 100  # lines before an error
 _AHEAD = 256
 _SIDE = 8  # a JPEG's smallest decoding reads the whole file too
+
+
+class DamagedError(DataError):
+    """Several files can't be read.
+
+    Attributes:
+      lines: for people who repair the files: one line for each, up to 100. Empty if the
+        message names all of them.
+    """
+
+    lines: tuple[str, ...] = ()
 
 
 class Check(NamedTuple):
@@ -128,12 +140,14 @@ def _unreadable(
     if len(damaged) == 1:
         ((file, why),) = damaged.items()
         return unreadable(os.path.join(path, file), why)
-    return DataError(
+    error = DamagedError(
         "path",
         f"cannot read {len(damaged):,} of the {looked_at:,} image files in {path}: "
         f"{named(damaged)}; repair them or remove them, or let `skip_damaged` skip so "
         f"many (it is {limit})",
     )
+    error.lines = tuple(listed(damaged, _MOST_LISTED))
+    return error
 
 
 def named(damaged: Mapping[str, str]) -> str:
@@ -143,8 +157,35 @@ def named(damaged: Mapping[str, str]) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
+def listed(damaged: Mapping[str, str], most: int | None = None) -> list[str]:
+    """A line for each damaged file; none if `named` names all of them.
+
+    Args:
+      most: lines. Then one says how many more there are. None: all files.
+    """
+    if len(damaged) <= _MOST_NAMED:
+        return []
+    lines = [f"  damaged: {file} ({why})" for file, why in damaged.items()]
+    if most is None or len(lines) <= most:
+        return lines
+    return [*lines[:most], f"  and {len(lines) - most:,} more damaged files"]
+
+
+def placed(path: str, damaged: Mapping[str, str]) -> dict[str, str]:
+    """The damaged files by their whole paths.
+
+    Args:
+      path: the folder that they lie below.
+      damaged: from `Check`.
+    """
+    root = os.path.abspath(path)
+    return {os.path.join(root, file): why for file, why in damaged.items()}
+
+
 def reason(error: Exception, file: str) -> str:
     """Why a file can't be read, on one line without its name."""
+    if type(error).__name__ == "UnidentifiedImageError":  # Pillow's
+        return "not an image that Pillow knows"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(str(error).replace(file, "it")) or type(error).__name__

@@ -91,6 +91,7 @@ class FolderDataset:
                 key: len(set(split.classes) - {None}) for key, split in splits.items()
             },
             bits=checked.bits,
+            damaged=damage.placed(found.root, checked.damaged),
         )
 
     def reader(

@@ -4,6 +4,7 @@ They need no split and no recipe. `pictures` prepares them for a network.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ class Given(NamedTuple):
       class_names: in the order of the labels.
       bits: of greyscale files with more than 8; see `image_files.decode`.
       found: lines that say what was found in a folder.
+      damaged: files of a folder that were left out: whole path -> why.
     """
 
     images: np.ndarray | list[str]
@@ -35,6 +37,7 @@ class Given(NamedTuple):
     class_names: tuple[str, ...] = ()
     bits: int = 0
     found: tuple[str, ...] = ()
+    damaged: Mapping[str, str] = {}
 
 
 def read(path: str | os.PathLike, skip_damaged: int = 0) -> Given:
@@ -95,6 +98,7 @@ def _folder(path: str, skip_damaged: int) -> Given:
         tuple(names),
         checked.bits,
         tuple(summary.lines(path, splits, found, checked)),
+        damage.placed(path, checked.damaged),
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simclr_jax.data.damage import reason
 from simclr_jax.data.image_files import decode
-from simclr_jax.errors import one_line
 
 # What `batches` takes: uint8 [N, H, W, C], or arrays [H, W, C] and names of files.
 Pictures = np.ndarray | Sequence[Any] | str | os.PathLike
@@ -133,8 +133,7 @@ def _decoded(file: str, side: int, bits: int) -> np.ndarray:
         raise
     # Pillow's decoders raise errors of many types for damaged bytes.
     except Exception as error:
-        reason = one_line(str(error).replace(file, "it"))
-        raise ValueError(f"cannot read {file}: {reason}") from error
+        raise ValueError(f"cannot read {file}: {reason(error, file)}") from error
 
 
 def _square(array: np.ndarray, side: int) -> np.ndarray:

@@ -5,7 +5,7 @@ in batches. `arrays` implements both for arrays in memory, `folder` for image fi
 `tfds` and `tfds_builder` for TFDS. `sources` builds a Resident or Stream on a Reader.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,6 +31,7 @@ class Info(NamedTuple):
     layout: str = ""  # where files must lie for a split that is missing
     present: dict[str, int] | None = None  # by split: classes that have an image
     bits: int = 0  # of greyscale files with more than 8; see image_files.decode
+    damaged: Mapping[str, str] = {}  # files left out: whole path -> why
 
 
 class Reader(Protocol):

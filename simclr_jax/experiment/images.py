@@ -6,6 +6,7 @@ import numpy as np
 
 from simclr_jax import data
 from simclr_jax.config.fields import Config
+from simclr_jax.config.stages import without_labels
 from simclr_jax.data import given, label_file
 from simclr_jax.data.splits import examples
 from simclr_jax.errors import RequestError
@@ -90,13 +91,10 @@ class Images:
         for split in ("train", "test"):
             if not (getattr(self, split).labels >= 0).any():
                 name = self._config.data[f"{split}_split"]
-                never = "--config.probe.every_epochs=0"
-                if self._config.finetune.every_epochs:
-                    never += " --config.finetune.every_epochs=0"
                 raise RequestError(
                     f"config.data.{split}_split: no image of {name!r} has a label; "
-                    "name a labelled split, or pretrain only: "
-                    f"--config.stages=pretrain,report {never}"
+                    "name a labelled split, or do without: "
+                    f"{without_labels(self._config)}"
                 )
 
     def labelled(self, section: str) -> data.Source:

@@ -13,7 +13,7 @@ import numpy as np
 
 from simclr_jax import checkpoint, data, devices, processes
 from simclr_jax.config.fields import Config, flatten
-from simclr_jax.config.stages import STAGES, having, trained
+from simclr_jax.config.stages import STAGES, having, trained, without_labels
 from simclr_jax.data import given, label_file
 from simclr_jax.data.order import check_batch_size
 from simclr_jax.data.reader import limited, stored_shape
@@ -102,9 +102,12 @@ def check(config: Config, workdir, given: Collection[str] | None = None) -> data
     for stage in config.stages:
         if STAGES[stage].needs == "teacher":
             _check_teacher(config, workdir, info, stage)
-    _check_outputs(config)
+    others = _check_outputs(config)
     _check_devices(config)
-    return info._replace(found=(*info.found, *changed))
+    return info._replace(
+        found=(*info.found, *changed, *(others.found if others else ())),
+        damaged={**info.damaged, **(others.damaged if others else {})},
+    )
 
 
 def _check_start(config: Config, info: data.Info) -> None:
@@ -116,8 +119,13 @@ def _check_start(config: Config, info: data.Info) -> None:
         )
 
 
-def _check_outputs(config: Config) -> None:
-    """Raises RequestError unless stages `embed` and `export` can do what is asked."""
+def _check_outputs(config: Config) -> given.Given | None:
+    """Raises RequestError unless stages `embed` and `export` can do what is asked.
+
+    Returns:
+      The images of `config.embed.images`; None: there are none to embed.
+    """
+    others = None
     if "embed" in config.stages:
         if package := embeddings.missing(config.embed.format):
             raise RequestError(
@@ -126,7 +134,7 @@ def _check_outputs(config: Config) -> None:
             )
         if config.embed.images:
             with naming_fields(path="embed.images"):
-                given.read(config.embed.images, config.data.skip_damaged)
+                others = given.read(config.embed.images, config.data.skip_damaged)
     for form in config.export.formats if "export" in config.stages else ():
         package = formats.missing(form)
         if package == "safetensors":
@@ -146,6 +154,7 @@ def _check_outputs(config: Config) -> None:
                 f"config.export.formats: {form} can't hold a network with selective "
                 "kernels (config.encoder.sk)"
             )
+    return others
 
 
 def _check_devices(config: Config) -> None:
@@ -213,17 +222,21 @@ def _check_teacher(config: Config, workdir, info: data.Info, stage: str) -> None
 
 def _reject_labelled_stages(config: Config) -> None:
     name = config.data.name
+    none, cure = f"labels, and {name} has none", ""
+    if name == "folder":
+        none = f"labels, and the images in {config.data.path} have none"
+        cure = "put them into folders CLASS/ or name a table in --config.data.labels; "
+        cure += "without labels "
     labelled = [stage for stage in config.stages if STAGES[stage].labels]
     if labelled:
         raise RequestError(
-            f"config.stages: {labelled[0]} needs labels, and {name} has none; use "
-            "--config.stages=pretrain,report"
+            f"config.stages: {labelled[0]} needs {none}; {cure}use "
+            f"{without_labels(config)}"
         )
     for section, who in (("probe", "kNN and probe need"), ("finetune", "it needs")):
         if config[section].every_epochs:
             raise RequestError(
-                f"config.{section}.every_epochs: {who} labels, and {name} has none; "
-                "set it to 0"
+                f"config.{section}.every_epochs: {who} {none}; {cure}set it to 0"
             )
 
 

@@ -40,6 +40,35 @@ _LEAVES = {
 }
 
 
+# Depths of torchvision's classes, all of width 1, with the ImageNet stem, for RGB.
+_DEPTHS = (18, 34, 50, 101, 152)
+
+
+def differs(encoder: Any) -> str:
+    """What keeps torchvision's classes from loading the weights, in one line.
+
+    Args:
+      encoder: as `simclr_jax.load` gives it.
+
+    Returns:
+      "" if there is a class, as torchvision.models.resnet18.
+    """
+    network, channels = encoder.module.encoder, encoder.config["channels"]
+    facts = {
+        f"depth {network.depth}": network.depth not in _DEPTHS,
+        f"width {network.width:g}": network.width != 1,
+        f"stem {network.stem}": network.stem != "imagenet",
+        f"channels {channels}": channels != 3,
+    }
+    if not any(facts.values()):
+        return ""
+    named = ", ".join(fact for fact, is_so in facts.items() if is_so)
+    return (
+        f"torchvision has no class for this network ({named}): the weights have its "
+        "names, the class has to be your own; docs/encoder.md says more under PyTorch"
+    )
+
+
 def state_dict(encoder: Any) -> dict[str, np.ndarray]:
     """The weights of the ResNet, and as "fc" those of a classifier on h.
 

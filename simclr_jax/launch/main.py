@@ -47,6 +47,9 @@ def main(argv: list[str]) -> int:
         _leave(code, line, error)
         if code is None:
             raise
+        # The damaged files of a folder, where a line has no room for all.
+        for detail in getattr(error.__cause__, "lines", ()):
+            print(detail, file=sys.stderr)
         print(line, file=sys.stderr)
         return code
     _leave(code)

@@ -77,14 +77,16 @@ def agreed(function: Callable[P, T]) -> Callable[P, T]:
     return on_first
 
 
-def first_only(function: Callable[P, None]) -> Callable[P, None]:
-    """`function`, run on process 0. The others neither run it nor wait for it."""
+def first_only(function: Callable[P, T]) -> Callable[P, T | None]:
+    """`function`, run on process 0. The others neither run it nor wait for it: they
+    get None."""
 
     @functools.wraps(function)
-    def on_first(*args: P.args, **kwargs: P.kwargs) -> None:
-        if first():
-            with alone():
-                function(*args, **kwargs)
+    def on_first(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        if not first():
+            return None
+        with alone():
+            return function(*args, **kwargs)
 
     return on_first
 

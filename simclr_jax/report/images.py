@@ -26,10 +26,10 @@ def called(experiment: Experiment) -> tuple[str, str]:
     """What the page calls the images of the test split, and those of the training
     split. Without labels there is nothing to test."""
     fields = experiment.config.data
-    one_split = fields.test_split == fields.train_split
-    if not (experiment.images.test.labels >= 0).any():
-        return "images without labels", "images" if one_split else "training images"
-    return ("images", "images") if one_split else ("test images", "training images")
+    if fields.test_split == fields.train_split:
+        return "images", "images"
+    labelled = (experiment.images.test.labels >= 0).any()
+    return "test images" if labelled else "images without labels", "training images"
 
 
 def views(experiment: Experiment) -> str:

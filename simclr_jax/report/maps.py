@@ -53,7 +53,8 @@ def sections(experiment: Experiment, shown: Gallery) -> str:
     )
     search = '<div id="found" class="tiles" aria-live="polite"></div>'
     search += '<div id="choice" class="tiles"></div>'
-    return section(f"Map of the {these}", body) + section(
+    title = f"Map of the {these.removesuffix(' without labels')}"
+    return section(title, body) + section(
         "Search by image", paragraphs([text]) + search
     )
 

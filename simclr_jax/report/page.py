@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from simclr_jax import checkpoint, processes
 from simclr_jax.config.fields import Config, flatten
+from simclr_jax.experiment import damaged
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
 from simclr_jax.files import replace
@@ -60,7 +61,7 @@ def write(experiment: Experiment) -> str:
         _curves(results, metrics),
         images.views(experiment) if pretrained else "",
         glossary.listed(),
-        _provenance(results, metrics),
+        _provenance(results, metrics, damaged.count(workdir.path)),
     ]
     title, summary = workdir.path.resolve().name, _summary(experiment, results)
     path = workdir.path / "report.html"
@@ -161,9 +162,12 @@ def _curves(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
     lines = [line for line in metrics if line["stage"] == "pretrain"]
 
     def points(name: str) -> list[tuple[float, float]]:
-        """The recorded values; one that was not finite is recorded as null."""
+        """The recorded values; one that was not finite is recorded as null.
+
+        There are none of a short run's single value: a point is no curve.
+        """
         kept = [x for x in lines if "epoch" in x and x.get(name) is not None]
-        return [(x["epoch"], x[name]) for x in kept]
+        return [(x["epoch"], x[name]) for x in kept] if len(kept) > 1 else []
 
     supervised = results.get("supervised")
     frozen = _over_epochs(
@@ -213,10 +217,17 @@ def _over_epochs(
     return html.large_figure(figures.accuracies(name, series, levels), caption)
 
 
-def _provenance(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
+def _provenance(
+    results: dict[str, Any], metrics: list[dict[str, Any]], left_out: int
+) -> str:
     title = "What was run"
+    said = []
+    if left_out:
+        what = "1 file was" if left_out == 1 else f"{left_out:,} files were"
+        said.append(f"{what} left out as damaged; see {damaged.NAME} in the workdir.")
     if not results:
-        return html.section(title, html.paragraphs(["No stage has finished yet."]))
+        said.append("No stage has finished yet.")
+        return html.section(title, html.paragraphs(said))
     clock = {
         f"{line['stage']} {line['variant']}".strip(): f"{line['seconds']:.0f} s"
         for line in metrics
@@ -228,5 +239,6 @@ def _provenance(results: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
     recipe = dict(flatten(ConfigDict(results["config"])))
     return html.section(
         title,
-        html.provenance(facts, results["versions"], "The whole recipe", recipe),
+        html.paragraphs(said)
+        + html.provenance(facts, results["versions"], "The whole recipe", recipe),
     )

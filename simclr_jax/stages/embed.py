@@ -29,18 +29,21 @@ def file(experiment: Experiment) -> Path:
     return experiment.workdir.path / f"embeddings.{form}"
 
 
-def embed(experiment: Experiment) -> None:
+def embed(experiment: Experiment) -> bool:
     """Writes embeddings.npz, unless it has these features already.
 
     `h [N, D]`, `file`, `label` (-1: none) and `split`: "train" and "test", or "" for
     the images of `config.embed.images`. The network, the size and the preprocessing are
     those of the pretraining, and not the recipe's.
+
+    Returns:
+      Whether this process wrote the file.
     """
-    _write(experiment)
+    return bool(_write(experiment))
 
 
 @processes.first_only
-def _write(experiment: Experiment) -> None:
+def _write(experiment: Experiment) -> bool:
     config, path = experiment.config, file(experiment)
     folder = pretraining_folder(config, experiment.workdir.path)
     others = _others(experiment)
@@ -52,7 +55,7 @@ def _write(experiment: Experiment) -> None:
         "seen": seen,
     }
     if about.items() <= _about(path).items():
-        return
+        return False
     encoder = pretrained.load(folder.parent)
     if config.embed.level not in encoder.levels:
         raise RequestError(
@@ -71,6 +74,7 @@ def _write(experiment: Experiment) -> None:
         columns["class_names"] = np.array(names, str)
     about |= {"class_names": list(names), "encoder": encoder.config}
     embeddings.write(path, columns, about)
+    return True
 
 
 def _others(experiment: Experiment) -> given.Given | None:

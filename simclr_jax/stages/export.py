@@ -1,6 +1,7 @@
 """Stage `export`: writes the pretrained encoder into files. It adds no result."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,21 @@ from simclr_jax.errors import RequestError
 from simclr_jax.experiment import saved
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.workdir import pretraining_folder
-from simclr_jax.export import formats, safetensors
+from simclr_jax.export import formats, safetensors, torch
 from simclr_jax.files import replace
 
 FILE = formats.FORMATS["safetensors"].file
 _WRITTEN = Path("stages", "export", "written.json")
 
 
-def export(experiment: Experiment) -> None:
+def export(experiment: Experiment) -> bool:
     """Writes encoder.safetensors and the files of `config.export.formats`, unless they
-    have the newest pretraining step already."""
-    _write(experiment)
+    have the newest pretraining step already.
+
+    Returns:
+      Whether this process wrote a file.
+    """
+    return bool(_write(experiment))
 
 
 def paths(experiment: Experiment) -> list[Path]:
@@ -29,17 +34,18 @@ def paths(experiment: Experiment) -> list[Path]:
 
 
 @processes.first_only
-def _write(experiment: Experiment) -> None:
+def _write(experiment: Experiment) -> bool:
     fields, workdir = experiment.config.export, experiment.workdir.path
     folder = pretraining_folder(experiment.config, workdir)
     newest = checkpoint.steps(folder)[-1]
     written = _written(workdir)
-    encoder = None
+    encoder, wrote = None, False
     for form, path in zip(fields.formats, paths(experiment), strict=True):
         if form == "safetensors":  # which says itself of which step it is
             if _step(path) != newest:
                 # Not by `load`: the network may be too large for one device.
                 safetensors.save(path, *saved.read(folder.parent))
+                wrote = True
             continue
         made: dict[str, Any] = {"step": newest}
         if formats.FORMATS[form].program:
@@ -51,9 +57,12 @@ def _write(experiment: Experiment) -> None:
             formats.save(path, encoder, form, preprocessing=fields.preprocessing)
         except ValueError as error:
             raise RequestError(f"config.export.formats: {form}: {error}") from error
-        written[form] = made
+        if form == "torch" and (what := torch.differs(encoder)):
+            print(what, file=sys.stderr, flush=True)
+        wrote, written[form] = True, made
         (workdir / _WRITTEN).parent.mkdir(parents=True, exist_ok=True)
         replace(workdir / _WRITTEN, json.dumps(written))
+    return wrote
 
 
 def _step(path: Path) -> int | None:

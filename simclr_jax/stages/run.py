@@ -11,7 +11,7 @@ from simclr_jax.config.fields import Config
 from simclr_jax.config.stages import STAGES, having, holds, trained
 from simclr_jax.data.fingerprint import changed
 from simclr_jax.errors import StoppedError
-from simclr_jax.experiment import fitting, initial, preflight, restore
+from simclr_jax.experiment import damaged, fitting, initial, preflight, restore
 from simclr_jax.experiment.experiment import Experiment
 from simclr_jax.experiment.images import pretraining_images
 from simclr_jax.experiment.workdir import Workdir, pretraining_folder
@@ -21,12 +21,12 @@ from simclr_jax.stages import embed, export, outline, pretrain
 from simclr_jax.training import terminal
 
 
-def function(stage: str) -> Callable[[Experiment], dict[str, Any] | None]:
+def function(stage: str) -> Callable[[Experiment], dict[str, Any] | bool | None]:
     """The function that runs a stage: the one of its name in `stages/STAGE.py`.
 
     It returns the stage's entry in results.json, with the pretraining `step` that it
-    used if it needs an encoder. It returns None if the stage leaves no entry
-    (`Stage.records`).
+    used if it needs an encoder. If the stage leaves no entry (`Stage.records`), it
+    returns whether it wrote something; None means no.
     """
     return getattr(importlib.import_module(f"simclr_jax.stages.{stage}"), stage)
 
@@ -58,13 +58,13 @@ def run(config: Config, path: str, given: Collection[str] | None = None) -> None
     workdir.open()
     ended = "failed"
     try:
+        damaged.write(workdir.path, info.damaged)
         if start is not None:
             _begin(experiment, start)
         _say_what_changed(experiment)
         outline.show(experiment, waiting, pretraining_images(config, info))
         ran = [stage for stage in config.stages if _run_stage(experiment, stage)]
-        if not ran:
-            print(f"{path}: everything is done already")
+        _say_what_was_done(path, config.stages, ran)
         _say_results(experiment)
         ended = "finished"
     except StoppedError:
@@ -83,11 +83,25 @@ def _begin(experiment: Experiment, start: initial.Start) -> None:
         initial.keep(folder, start, fresh, experiment.meta(0))
 
 
+def _say_what_was_done(path: str, stages: Collection[str], ran: list[str]) -> None:
+    """One line if there was nothing to do, or nothing but a new report.
+
+    Args:
+      stages: that the run was asked for.
+      ran: those of them that computed or wrote something.
+    """
+    if not ran:
+        print(f"{path}: everything is done already")
+    elif ran == ["report"] and len(stages) > 1:
+        print(f"{path}: everything but the report is done already")
+
+
 def _say_results(experiment: Experiment) -> None:
     """The table, what it means, and what to do next."""
     workdir, config = experiment.workdir, experiment.config
     results = workdir.results()
-    print(table.table(results, config))
+    if shown := table.table(results, config):
+        print(shown)
     of_step = results.get("pretrain", {}).get("step") or 0
     workdir.show_results(table.numbers(results, config), of_step)
     if sentence := verdict.verdict(results, config):
@@ -156,15 +170,15 @@ def _warn_of_missing_classes(experiment: Experiment, info: data.Info) -> None:
 
 
 def _run_stage(experiment: Experiment, stage: str) -> bool:
-    """Runs a stage unless its result holds; returns whether it computed anything."""
+    """Runs a stage unless its result holds; returns whether it did anything."""
     check_stop_together()
     config, workdir = experiment.config, experiment.workdir
     if result_holds(experiment, stage):
         return False
     with terminal.working(stage):
         result = function(stage)(experiment)
-    if result is None:
-        return False
+    if not isinstance(result, dict):
+        return bool(result)
     seen = {
         "max_steps": config.max_steps,
         "data": experiment.fingerprints(test=True),

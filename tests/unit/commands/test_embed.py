@@ -136,6 +136,26 @@ def test_damaged_files_are_named_or_skipped(run, tmp_path, capsys):
     assert "skipped as damaged: 1.png" in error
 
 
+def test_many_damaged_files_are_all_named(run, tmp_path, capsys):
+    """Before an error, and where they are skipped; a message names five of them."""
+    images, _ = squares(1, 9)
+    Image.fromarray(images[0]).save(tmp_path / "whole.png")
+    names = [f"{k}.png" for k in range(7)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    code, _, error = main(capsys, run.workdir.path, tmp_path)
+    assert code == 2
+    *lines, last = error.splitlines()[-8:]
+    assert sorted(lines) == [
+        f"  damaged: {name} (not an image that Pillow knows)" for name in names
+    ]
+    assert last.startswith("error: IMAGES: cannot read 7 of the 8 image files")
+    _, error = embed(
+        capsys, run.workdir.path, tmp_path, "--skip_damaged=7", out=tmp_path / "e.npz"
+    )
+    assert all(f"  damaged: {tmp_path}/{name} (not" in error for name in names)
+
+
 def test_wrong_requests_are_one_line(run, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workdir = run.workdir.path

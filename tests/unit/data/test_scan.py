@@ -199,6 +199,27 @@ def test_several_damaged_files_are_named(tmp_path):
     assert text.startswith(f"path: cannot read 7 of the 7 image files in {tmp_path}: ")
     assert len(re.findall(r"\d\.png \(", text)) == 5
     assert " and 2 more; repair them" in text
+    assert "0.png (not an image that Pillow knows)" in "\n".join(caught.value.lines)
+    assert sorted(re.findall(r"(\d)\.png", "\n".join(caught.value.lines))) == [
+        *"0123456"
+    ]
+
+
+def test_of_very_many_damaged_files_the_first_hundred_are_listed(tmp_path):
+    for k in range(103):
+        (tmp_path / f"{k}.png").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        described(tmp_path)
+    *lines, last = caught.value.lines
+    assert len({re.search(r"\d+\.png", line)[0] for line in lines}) == 100
+    assert last == "  and 3 more damaged files"
+
+
+def test_the_left_out_files_are_known_by_their_whole_paths(tmp_path):
+    make(tmp_path, "0.png")
+    (tmp_path / "1.png").write_bytes(b"")
+    found = described(tmp_path, skip_damaged=1)
+    assert found.damaged == {f"{tmp_path}/1.png": "not an image that Pillow knows"}
 
 
 def test_one_white_for_all_greys_of_more_than_8_bits(tmp_path):

@@ -8,6 +8,7 @@ import tiny_recipe
 from PIL import Image
 from tiny import write_npz
 
+from configs import folder
 from simclr_jax import data, devices
 from simclr_jax.config.stages import STAGES, Stage
 from simclr_jax.errors import DataError, DivergedError, RequestError
@@ -230,6 +231,30 @@ def test_images_without_labels_run_every_stage_that_needs_none(
         assert said(config, tmp_path) == expected
     else:
         assert preflight.check(config, tmp_path / "run").num_classes == 0
+
+
+def test_a_flat_folder_is_told_where_labels_come_from(tmp_path):
+    """And what can be done without: the recipe's other stages, which then pass."""
+    for k in range(40):
+        Image.new("RGB", (8, 8), (6 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    config = folder.get_config("labelled")
+    config.data.path, config.data.test_split = str(tmp_path), "train"
+    config.probe.every_epochs = 5
+    assert said(config, tmp_path) == (
+        f"config.stages: knn needs labels, and the images in {tmp_path} have none; put "
+        "them into folders CLASS/ or name a table in --config.data.labels; without "
+        "labels use --config.stages=pretrain,report,export "
+        "--config.probe.every_epochs=0"
+    )
+    config.stages = ("pretrain", "report", "export")
+    assert said(config, tmp_path) == (
+        "config.probe.every_epochs: kNN and probe need labels, and the images in "
+        f"{tmp_path} have none; put them into folders CLASS/ or name a table in "
+        "--config.data.labels; without labels set it to 0"
+    )
+    config.probe.every_epochs = 0
+    config.batch_size = 8
+    assert preflight.check(config, tmp_path / "run").num_classes == 0
 
 
 def test_the_second_probes_batch_is_checked_if_it_runs(tmp_path):

@@ -2,13 +2,18 @@
 
 import importlib.util
 import json
+import re
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
+from tiny import ROOT
 
+from simclr_jax import augment
+from simclr_jax.data.image_files import decode
 from simclr_jax.encoders import ResNet
 from simclr_jax.export import torch as export
 from simclr_jax.heads import Classifier, Projector
@@ -121,6 +126,29 @@ def test_selective_kernels_are_refused():
         export.state_dict(encoder(10, width=0.125, sk=True))
 
 
+@pytest.mark.parametrize(
+    "depth, options, channels, named",
+    [
+        (10, {}, 3, "depth 10"),
+        (18, {"width": 0.25, "stem": "cifar"}, 3, "width 0.25, stem cifar"),
+        (10, {"width": 0.25}, 1, "depth 10, width 0.25, channels 1"),
+    ],
+)
+def test_what_torchvision_has_no_class_for_is_said(depth, options, channels, named):
+    """Its resnet18() failed at "Missing key(s) in state_dict" without a word before."""
+    given = encoder(depth, **options)
+    given.config["channels"] = channels
+    line = export.differs(given)
+    assert line.startswith(f"torchvision has no class for this network ({named}): ")
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_torchvision_has_a_class_for_these(depth):
+    module = SimpleNamespace(encoder=ResNet(depth=depth))
+    given = SimpleNamespace(module=module, config={"channels": 3})
+    assert export.differs(given) == ""
+
+
 def test_the_file_is_one_of_pytorch(tmp_path):
     from safetensors import safe_open
 
@@ -149,3 +177,29 @@ def test_torch_loads_it_and_agrees():
         theirs = model.eval()(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
     ours = np.asarray(given.module.apply(given.variables, images)["h"])
     np.testing.assert_allclose(ours / theirs.std(), theirs / theirs.std(), atol=1e-4)
+
+
+@pytest.mark.parametrize("stored, size", [(80, 64), (37, 32), (32, 32)])
+def test_the_pages_pixels_are_what_the_network_sees(tmp_path, stored, size):
+    """docs/encoder.md repeats in PyTorch what `embed` does with a photo."""
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; CPU builds are enough")
+    from torchvision.transforms.v2 import functional
+
+    page = (ROOT / "docs" / "encoder.md").read_text()
+    (code,) = re.findall(r"^def pixels\(.*?(?=^\S)", page, re.M | re.S)[:1]
+    names = {"functional": functional, "Image": Image, "ImageOps": ImageOps}
+    names |= {"stored": stored, "size": size}
+    exec(code, names)
+    noise = np.random.default_rng(0).integers(0, 256, (51, 40, 3), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo = Image.fromarray(noise).resize((411, 300))
+    photo.save(tmp_path / "large.jpg", exif=turned)
+    photo.resize((75, 90)).save(tmp_path / "small.png")
+    for file in tmp_path.iterdir():
+        seen = augment.to_float(decode(file, stored)[None])
+        wanted = augment.center(seen, size=size)[0]
+        found = names["pixels"](file).numpy().transpose(1, 2, 0)
+        np.testing.assert_allclose(found, wanted, atol=2e-6)

@@ -43,7 +43,7 @@ def test_large_images_shrink_and_small_ones_do_not():
     [
         ([0, -1], "test", ("test images", "training images")),
         ([0, -1], "train", ("images", "images")),
-        ([-1, -1], "train", ("images without labels", "images")),
+        ([-1, -1], "train", ("images", "images")),
         ([-1, -1], "test", ("images without labels", "training images")),
     ],
 )

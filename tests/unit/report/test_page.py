@@ -107,7 +107,7 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
             "step": 1,
         },
     }
-    text = written(tmp_path, results, [line])
+    text = written(tmp_path, results, [line, line | {"epoch": 2.0}])
     assert headings(text) == [
         *("Results", "Use the encoder", "Pretraining", "What was run")
     ]
@@ -125,6 +125,20 @@ def test_curves_show_what_was_recorded_and_finite(tmp_path, monkeypatch, loss, s
     assert "kNN: " not in text
     assert text.index("learning rate") < text.index("the views")
     assert "without labels on 1,234 images" in text
+
+
+def test_a_single_value_is_no_curve(tmp_path, monkeypatch):
+    """It was a dot on an axis of its own. The others are drawn."""
+    monkeypatch.setattr(images, "views", lambda _: "")
+    line = {"stage": "pretrain", "variant": "", "step": 1, "epoch": 1.0, "loss": 2.5}
+    line |= {"knn_top1": 0.5, "rankme": 17.25}
+    text = written(tmp_path, {}, [line])
+    assert "Pretraining" not in headings(text)
+    assert "<svg" not in text
+    text = written(tmp_path, {}, [line, line | {"epoch": 2.0, "rankme": None}])
+    assert "contrastive loss: 2.5" in text
+    assert "kNN: 50.0" in text
+    assert "RankMe of h" not in text
 
 
 def test_the_page_begins_with_the_verdict(tmp_path):
@@ -176,8 +190,16 @@ def test_fine_tuning_over_the_epochs_has_a_figure_with_its_baselines(
     assert ("supervised, all labels: 87.6" in text) == finished
     assert "<figcaption>Each point is a fine-tuning" in text
     assert "kNN: " not in text
-    # No figure without a point.
-    assert "fine-tuned: " not in written(tmp_path, results, lines[1:2])
+    # No figure without two points.
+    assert "fine-tuned: " not in written(tmp_path, results, lines[1:])
+
+
+def test_how_many_files_were_left_out_as_damaged(tmp_path):
+    results = {"knn": {"top1": 0.625, "step": 7}}
+    assert "as damaged" not in written(tmp_path, results)
+    (tmp_path / "damaged.txt").write_text("/photos/1.jpg\tcut\n/photos/2.jpg\tcut\n")
+    text = written(tmp_path, results).partition("What was run")[2]
+    assert "<p>2 files were left out as damaged; see damaged.txt" in text
 
 
 def test_a_run_with_an_encoder_shows_its_images(run):

@@ -1,6 +1,7 @@
 """Stage `embed`: the features of a data set, whatever network the recipe has."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from tiny import ROOT, squares, write_npz
 
 import launch
 import simclr_jax
+from simclr_jax.data import damage
+from simclr_jax.data.scan import scan
 
 pytestmark = pytest.mark.usefixtures("compile_in_haste")
 
@@ -67,12 +70,14 @@ def test_it_writes_again_only_what_has_changed(photos, embed, tmp_path):
         Image.fromarray(pixels).save(mine / f"{k}.png")
     flags = [f"--config.data.path={photos}", f"--config.embed.images={mine}"]
     flags.append("--config.data.test_split=train")
-    embed(*flags)
+    said = embed(*flags).out
     path = tmp_path / "run" / "embeddings.npz"
+    assert said == f"embeddings: {path}\n"  # nothing of what was done before
     first, before = content(path), path.stat().st_mtime_ns
     assert sorted(first["file"]) == ["0.png", "1.png"]
     assert first["split"].tolist() == ["", ""]
-    embed(*flags)
+    done = f"{tmp_path / 'run'}: everything is done already"
+    assert embed(*flags).out.splitlines()[0] == done
     assert path.stat().st_mtime_ns == before
     embed(*flags, "--config.embed.level=z")
     second = content(path)
@@ -80,6 +85,37 @@ def test_it_writes_again_only_what_has_changed(photos, embed, tmp_path):
     path.write_bytes(path.read_bytes()[:100])  # as a crash may leave it
     embed(*flags)
     np.testing.assert_array_equal(content(path)["h"], first["h"])
+
+
+def test_all_damaged_files_are_named_in_the_workdir(photos, embed, tmp_path):
+    """Those of the data set and those of `config.embed.images`, until they are gone."""
+    mine, others = tmp_path / "mine", tmp_path / "others"
+    for k in range(7):
+        for folder in (mine, others):
+            shutil.copytree(photos, folder, dirs_exist_ok=True)
+            (folder / f"{k}.png").write_bytes(b"")
+    flags = [f"--config.data.path={mine}", f"--config.embed.images={others}"]
+    flags += ["--config.data.test_split=train"]
+    said = embed(*flags, code=2).err.splitlines()
+    assert [x for x in said if x.startswith("  damaged: 6.png (not an image")]
+    assert not (tmp_path / "run").exists()
+    flags.append("--config.data.skip_damaged=7")
+    file = tmp_path / "run" / "damaged.txt"
+    said = embed(*flags).err
+    assert f"  all 14 damaged files are named in {file}\n" in said
+    assert said.count("skipped as damaged: ") == 2
+    assert sorted(file.read_text().splitlines()) == [
+        f"{folder}/{k}.png\tnot an image that Pillow knows"
+        for folder in (mine, others)
+        for k in range(7)
+    ]
+    for folder in (mine, others):
+        for k in range(7):
+            (folder / f"{k}.png").unlink()
+    scan.cache_clear()
+    damage.check.cache_clear()
+    assert "damaged files" not in embed(*flags).err
+    assert not file.exists()
 
 
 def test_arrays_of_another_size_are_made_the_runs(run, embed, tmp_path):
@@ -124,6 +160,21 @@ def test_wrong_requests_are_one_line(photos, embed, tmp_path, flag, words):
     error = embed(*flags, f"--config.{flag}", code=2).err.splitlines()[-1]
     assert error.startswith(f"error: {words}")
     assert not (tmp_path / "run" / "embeddings.npz").exists()
+
+
+def test_a_run_that_only_writes_says_what_was_done_before(photos, embed, tmp_path):
+    """A second page is the same, byte for byte."""
+    flags = [f"--config.data.path={photos}", "--config.data.test_split=train"]
+    flags += ["--config.encoder.depth=10", "--config.encoder.width=0.0625"]
+    flags += ["--config.encoder.stem=cifar", "--config.projector.dim=16"]
+    flags += ["--config.augment.size=16", "--config.data.stored_size=16"]
+    report, both = "--config.stages=report", "--config.stages=report,export"
+    assert "done already" not in embed(*flags, report).out
+    assert "everything is done already" in embed(*flags, report).out
+    assert "done already" not in embed(*flags, both).out
+    assert "everything is done already" in embed(*flags, both).out
+    (tmp_path / "run" / "report.html").write_text("of an older version")
+    assert "everything but the report is done already" in embed(*flags, both).out
 
 
 def test_a_stage_that_trains_still_wants_the_recipes_network(embed, tmp_path):

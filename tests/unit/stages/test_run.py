@@ -16,7 +16,8 @@ from simclr_jax.stages import run as stages
 def test_every_stage_has_a_function_of_its_name(name):
     function = stages.function(name)
     assert list(inspect.signature(function).parameters) == ["experiment"]
-    records = inspect.signature(function).return_annotation is not None
+    # Without an entry: whether it wrote something.
+    records = inspect.signature(function).return_annotation is not bool
     assert records == STAGES[name].records
 
 
