@@ -137,7 +137,7 @@ def test_a_file_with_a_layer_too_few_is_refused(source, tmp_path):
 
 
 def test_a_workdir_without_a_checkpoint_is_refused(source, tmp_path):
-    with pytest.raises(RequestError, match=r"config\.init_from: no checkpoint of "):
+    with pytest.raises(RequestError, match=r"config\.init_from: .* has no network of "):
         start(recipe(source, init_from=str(tmp_path)))
 
 
