@@ -94,7 +94,7 @@ def test_a_missing_tensorflow_is_named(monkeypatch, package):
         "tensorflow": data.tensorflow.__wrapped__,  # the cache may have it already
         "tensorflow_datasets": lambda: data.describe("cifar10"),
     }[package]
-    cure = r"pip install (-c constraints/3\.1\d\.txt )?'\.\[train\]'$"
+    cure = r"pip install (-c constraints/3\.1\d\.txt )?-e '\.\[train\]'$"
     with pytest.raises(DataError, match=rf"^name: .*{cure}"):
         act()
 
