@@ -34,6 +34,7 @@ def write(workdir: Path, files: Mapping[str, str]) -> None:
     print(f"  {all_of_them}", file=sys.stderr, flush=True)
 
 
+@processes.agreed
 def count(workdir: Path) -> int:
     """How many files the newest run of a workdir has left out."""
     try:

@@ -205,7 +205,7 @@ def seen_in_training(config: Config) -> str:
 
 
 def in_epochs(number: float) -> str:
-    """ "1 epoch", "2.5 epochs"."""
+    """A number of epochs as text: 1 epoch, 2.5 epochs."""
     return f"{number:.4g} {'epoch' if number == 1 else 'epochs'}"
 
 
